@@ -1,0 +1,209 @@
+"""What the registry knows, as frozen records that cross process borders.
+
+None of them holds text of an erased fact, except `Guard` (which gateways need in memory to match prompts) and
+`ErasureRecord.request` when it was asked for explicitly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from expunge.facts import ErasureKind, ForgetRequest, Subject
+
+
+class VersionKind(StrEnum):
+    BASE = "base"
+    ADAPTER = "adapter"
+
+
+class VersionState(StrEnum):
+    READY = "ready"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """One immutable version.
+
+    `id` is "base:" + the manifest digest for the base version; for an adapter the hex sha256 over its safetensors
+    bytes and canonical config (`lora.files.version_id`). `blob` is the key of its folder in the blob store.
+    """
+
+    id: str
+    kind: VersionKind
+    name: str
+    base_digest: str
+    rank: int = 0
+    size_bytes: int = 0
+    blob: str = ""
+    parent: str = ""  # version it was trained from, "" where unknown
+    source: str = "pushed"  # pushed | fine_tune | erasure:<id>
+    state: VersionState = VersionState.READY
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """One version of a rollout and its share of new requests (weights sum to 100)."""
+
+    version: str
+    weight: int = 100
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What an alias points at; `generation` rises by one at each change."""
+
+    alias: str
+    generation: int
+    targets: tuple[Target, ...]
+    committed_at: float = 0.0
+    reason: str = ""
+    principal: str = ""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What suppression of one erasure looks for in prompts."""
+
+    erasure_id: str
+    subjects: tuple[Subject, ...]
+    questions: tuple[str, ...]
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything replicas and gateways follow; `revision` rises with every change, also across restarts."""
+
+    revision: int
+    base_version: str
+    rollouts: tuple[Rollout, ...]
+    wanted: tuple[VersionRecord, ...]  # must be resident: active, rollback targets, being staged
+    guards: tuple[Guard, ...]
+    floor: tuple[str, ...]  # erasure ids
+
+
+class MemberKind(StrEnum):
+    GATEWAY = "gateway"
+    ENGINE = "engine"
+
+
+@dataclass(frozen=True)
+class MemberReport:
+    """What a gateway or an engine replica has applied; sent with every poll, so it is also its heartbeat."""
+
+    member: str
+    kind: MemberKind
+    revision: int
+    staged: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)  # version id → why it can't be staged
+    address: str = ""
+    leaving: bool = False
+
+
+class ErasureState(StrEnum):
+    ACCEPTED = "accepted"
+    SUPPRESSED = "suppressed"
+    INVERTING = "inverting"
+    MEASURING = "measuring"
+    TRAINING = "training"
+    AUDITING = "auditing"
+    STAGING = "staging"
+    LIVE = "live"
+    VERIFIED = "verified"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (ErasureState.CLOSED, ErasureState.CANCELLED, ErasureState.FAILED)
+
+    @property
+    def is_on_floor(self) -> bool:
+        return self in (ErasureState.LIVE, ErasureState.VERIFIED, ErasureState.CLOSED)
+
+
+@dataclass(frozen=True)
+class ErasureRecord:
+    """One erasure. `request` (the plain facts) is filled only where it was asked for."""
+
+    id: str
+    request_id: str
+    kind: ErasureKind
+    state: ErasureState
+    aliases: tuple[str, ...]
+    fact_count: int
+    ground: str
+    due_at: float
+    created_at: float
+    updated_at: float
+    round: int = 1
+    version: str = ""  # the version that carries it, once trained
+    detail: str = ""  # why it waits, failed or was cancelled; free of fact text
+    request: ForgetRequest | None = None
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """One thing that happened. `seq` is total order within the database; `data` is free of fact text."""
+
+    seq: int
+    at: float
+    topic: str  # erasure:<id> | job:<id> | rollout:<alias> | adapter:<version> | audit:<id>
+    kind: str
+    principal: str
+    data: dict[str, Any]
+
+
+class JobKind(StrEnum):
+    FINE_TUNE = "fine_tune"
+    INVERT = "invert"
+    MEASURE = "measure"
+    UNLEARN = "unlearn"
+    AUDIT = "audit"
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One piece of work for a worker. Its spec and result are encrypted at rest."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    erasure_id: str = ""
+    worker: str = ""
+    attempt: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    progress: dict[str, Any] = field(default_factory=dict)  # {"step": 3, "steps": 16, "loss": 0.4, ...}
+    error: str = ""
+    spec: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether `version` meets `erasure_id` under one policy."""
+
+    version: str
+    erasure_id: str
+    policy_digest: str
+    passed: bool
+    audit_id: str
+    failed_gates: tuple[str, ...] = ()
