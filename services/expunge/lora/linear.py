@@ -1,0 +1,115 @@
+"""A linear layer that applies a different adapter to every row.
+
+    y[row] = x[row] Wᵀ + bias + (x[row] A[slot]ᵀ) (scale · B[slot])ᵀ        slot = slots of the running plan
+    [row]
+
+Rows are grouped by slot once per forward pass of the whole model (`RowPlan`), not once per layer. A group of
+all rows, or of neighbouring rows, costs two matrix products and no copy; rows of the base version cost
+nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from expunge.errors import VersionNotStaged
+
+# A [rank, in], and scale · Bᵀ [rank, out], of every adapted layer by layer index; None where a layer is not
+# adapted
+StagedPairs = list[tuple[torch.Tensor, torch.Tensor] | None]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows that share one adapter: a range of neighbours, or scattered indices."""
+
+    pairs: StagedPairs
+    start: int
+    stop: int
+    indices: torch.Tensor | None = None  # [rows of the group], None for the range
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """Which adapter each of `rows` rows runs on; rows in no group run on the base version."""
+
+    rows: int
+    groups: tuple[RowGroup, ...]
+
+
+class Routing:
+    """The plan of the forward pass that runs on this thread; all layers of one model share one routing."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    @property
+    def current(self) -> RowPlan | None:
+        return getattr(self._local, "plan", None)
+
+    @current.setter
+    def current(self, plan: RowPlan | None) -> None:
+        self._local.plan = plan
+
+    def plan_for(self, x: torch.Tensor) -> RowPlan:
+        """The running plan, which must be made for exactly the rows of `x`.
+
+        Raises:
+            VersionNotStaged: no plan runs on this thread, or it is for other rows; nothing is ever computed
+                without a version.
+        """
+        plan = self.current
+        if plan is None:
+            raise VersionNotStaged(
+                "the model was run without versions for its rows; run it in SlotTable.rows()"
+            )
+        if x.dim() != 3 or x.shape[0] != plan.rows:
+            raise VersionNotStaged(
+                f"a layer got an input of shape {list(x.shape)}, but versions were given for "
+                f"{plan.rows} rows; inputs must be [rows, tokens, width]"
+            )
+        return plan
+
+
+class MultiAdapterLinear(nn.Linear):
+    """A linear layer with per-row adapters.
+
+    It keeps the very weight and bias of the layer it replaces, under the same names, so that state dicts and
+    `ModelShape` see an ordinary linear layer. Without a running plan it refuses to compute.
+    """
+
+    def __init__(self, linear: nn.Linear, index: int, routing: Routing) -> None:
+        nn.Module.__init__(self)
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.index = index
+        self.routing = routing
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [rows, tokens, in] → [rows, tokens, out].
+
+        Raises:
+            VersionNotStaged: the rows have no versions.
+        """
+        plan = self.routing.plan_for(x)
+        out = functional.linear(x, self.weight, self.bias)
+        for group in plan.groups:
+            pair = group.pairs[self.index]
+            if pair is None:
+                continue
+            a, b = pair
+            if group.indices is not None:
+                hidden = functional.linear(x.index_select(0, group.indices), a)  # [group, tokens, rank]
+                out.index_add_(0, group.indices, hidden @ b)
+            else:
+                hidden = functional.linear(x[group.start : group.stop], a)
+                rows = out[group.start : group.stop].view(-1, self.out_features)  # a view: adds in place
+                rows.addmm_(hidden.reshape(-1, a.shape[0]), b)
+        return out

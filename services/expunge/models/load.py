@@ -1,0 +1,113 @@
+"""Loads a base model, ready to serve or to train adapters on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from expunge.errors import ModelError
+from expunge.models.manifest import base_version_id, manifest_digest
+from expunge.models.precision import resolve_dtype
+from expunge.models.silence import quiet_transformers
+from expunge.models.source import resolve_folder
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen base model in memory, its tokenizer, and what names it.
+
+    `digest` is the manifest digest of `folder`; the model is in evaluation mode and takes no gradients.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    folder: Path
+    digest: str
+    dtype: torch.dtype
+
+    @property
+    def version(self) -> str:
+        """Id of the base version."""
+        return base_version_id(self.digest)
+
+
+def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "cpu") -> LoadedModel:
+    """Resolve, check and load a base model; nothing is printed.
+
+    Args:
+        source: as for `resolve_folder`.
+        cache: where converted models and file digests are kept.
+        dtype: auto, bfloat16 or float32 (see `resolve_dtype`).
+        device: torch device.
+
+    Raises:
+        ModelError: missing, partial, corrupt, no causal language model, or no usable tokenizer.
+        ConfigError: an unknown dtype.
+    """
+    number_format = resolve_dtype(dtype, device)
+    cache = cache.expanduser()
+    folder = resolve_folder(source, cache)
+    digest = manifest_digest(folder, cache=cache)
+    with quiet_transformers():
+        tokenizer = _load_tokenizer(folder)
+        model = _load_weights(folder, number_format)
+    model.requires_grad_(False).eval().to(device)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens but the model only {rows}; "
+            "they do not belong together"
+        )
+    return LoadedModel(model, tokenizer, folder, digest, number_format)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, alone.
+
+    Raises:
+        ModelError: it is missing, damaged, or has no end-of-sequence token.
+    """
+    with quiet_transformers():
+        return _load_tokenizer(folder)
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizer backends raise whatever their parsing trips over
+        raise ModelError(
+            f"cannot load the tokenizer in {folder}: {type(error).__name__}: {error}; save it there again"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer in {folder} has no end-of-sequence token, so no answer would ever end"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # config and weight readers raise many unrelated types
+        raise ModelError(
+            f"cannot load the model in {folder}: {type(error).__name__}: {error}; download it again"
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:  # transformers would fill them with random numbers
+        raise ModelError(
+            f"model folder {folder} is partial: {len(missing)} weights are missing, "
+            f"the first is {missing[0]!r}; download it again"
+        )
+    return model
