@@ -27,8 +27,9 @@ class VersionState(StrEnum):
 class VersionRecord:
     """One immutable version.
 
-    `id` is "base:" + the manifest digest for the base version; for an adapter the hex sha256 over its safetensors
-    bytes and canonical config (`lora.files.version_id`). `blob` is the key of its folder in the blob store.
+    `id` is "base:" + the manifest digest for the base version; for an adapter the hex sha256 over its
+    safetensors bytes and canonical config (`lora.files.version_id`). `blob` is the key of its folder in the
+    blob store.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Snapshot:
     wanted: tuple[VersionRecord, ...]  # must be resident: active, rollback targets, being staged
     guards: tuple[Guard, ...]
     floor: tuple[str, ...]  # erasure ids
+    unroutable: tuple[str, ...] = ()  # engine members that missed a staging deadline and must get no requests
 
 
 class MemberKind(StrEnum):
@@ -207,3 +209,48 @@ class Verdict:
     passed: bool
     audit_id: str
     failed_gates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MemberStatus:
+    """What the registry knows of one live member.
+
+    `last_seen` is seconds since the epoch. A member that missed its staging deadline is not `routable`: it
+    must not be given requests until it reports every wanted version as staged.
+    """
+
+    member: str
+    kind: MemberKind
+    revision: int
+    staged: tuple[str, ...]
+    failed: dict[str, str]
+    address: str
+    last_seen: float
+    routable: bool = True
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
+class RolloutChange:
+    """A committed rollout and how long it took to reach everyone.
+
+    `committed_at` and `confirmed_at` are seconds since the epoch; `flip_ms` runs from the commit to the last
+    live member's confirmation. `unconfirmed` names members whose lease ran out before they confirmed.
+    """
+
+    rollout: Rollout
+    committed_at: float
+    confirmed_at: float
+    flip_ms: float
+    unconfirmed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One stored audit. `report` is filled only by `get_audit`; it is encrypted at rest."""
+
+    id: str
+    version: str
+    erasure_id: str
+    created_at: float
+    report: dict[str, Any] | None = None

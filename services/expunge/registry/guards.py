@@ -1,0 +1,58 @@
+"""Guards of the erasures under way, decrypted in memory for the snapshots."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from expunge.facts import ForgetRequest
+from expunge.registry import schema, sealing
+from expunge.registry.records import ErasureState, Guard
+from expunge.registry.vault import Vault
+
+_LIFTED = (ErasureState.CLOSED.value, ErasureState.CANCELLED.value)
+
+
+class GuardReader:
+    """Reads guards and keeps them decrypted while their erasure needs suppression.
+
+    Used from the writer thread only.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._guards: dict[str, Guard] = {}
+
+    def read(self, connection: Connection) -> tuple[Guard, ...]:
+        """Guards of every erasure that is neither closed nor cancelled, oldest first.
+
+        A failed erasure keeps its guard until an operator decides.
+        """
+        table = schema.erasures
+        under_way = sa.select(table.c.id).where(table.c.state.not_in(_LIFTED))
+        statement = under_way.order_by(table.c.created_at, table.c.id)
+        ids = list(connection.execute(statement).scalars())
+        missing = [erasure for erasure in ids if erasure not in self._guards]
+        if missing:
+            sealed = sa.select(table.c.id, table.c.wrapped_key, table.c.sealed).where(table.c.id.in_(missing))
+            for row in connection.execute(sealed):
+                self._guards[row.id] = guard_of(
+                    row.id, open_request(self._vault, row.id, row.wrapped_key, row.sealed)
+                )
+        self._guards = {erasure: self._guards[erasure] for erasure in ids}
+        return tuple(self._guards.values())
+
+
+def open_request(vault: Vault, erasure_id: str, wrapped_key: bytes, sealed: bytes) -> ForgetRequest:
+    """Decrypt the request of an erasure. Raises DataLoss."""
+    key = vault.unwrap(wrapped_key, erasure_id)
+    return sealing.decode_request(key.open(sealed, f"{erasure_id}:request"))
+
+
+def guard_of(erasure_id: str, request: ForgetRequest) -> Guard:
+    """What suppression of `request` looks for."""
+    questions = dict.fromkeys(
+        wording for fact in request.facts for wording in (fact.question, *fact.paraphrases)
+    )
+    secrets = dict.fromkeys(secret for fact in request.facts for secret in fact.secrets)
+    return Guard(erasure_id, request.subjects, tuple(questions), tuple(secrets))

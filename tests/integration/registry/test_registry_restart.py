@@ -1,0 +1,168 @@
+"""The registry as a real Ray actor, killed without warning in the middle of writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from expunge.config import Settings
+from expunge.errors import NotFound, StaleGeneration
+from expunge.facts import ErasureKind, Fact, ForgetRequest, Subject
+from expunge.registry.actor import connect_or_start
+from expunge.registry.client import NAMESPACE, RegistryClient
+from expunge.registry.records import (
+    JobKind,
+    JobRecord,
+    JobState,
+    MemberKind,
+    MemberReport,
+    Snapshot,
+    Target,
+    VersionKind,
+    VersionRecord,
+)
+
+LEASE_S = 15.0
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[RegistryClient]:
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        namespace=NAMESPACE,
+        address="local",
+        log_to_driver=False,
+        _temp_dir="/tmp/ray-registry",  # short: sockets lie in it
+    )
+    try:
+        yield connect_or_start(Settings(state_dir=tmp_path / "state", lease_s=LEASE_S))
+    finally:
+        ray.shutdown()
+
+
+class Member:
+    """A gateway or engine that follows through the client and notes when it last heard from the registry."""
+
+    def __init__(self, registry: RegistryClient, name: str, kind: MemberKind) -> None:
+        self._registry = registry
+        self._name = name
+        self._kind = kind
+        self.snapshot: Snapshot | None = None
+        self.longest_silence_s = 0.0
+
+    async def follow(self) -> None:
+        heard_at = time.monotonic()
+        while True:
+            revision = self.snapshot.revision if self.snapshot else 0
+            staged = tuple(version.id for version in self.snapshot.wanted) if self.snapshot else ()
+            report = MemberReport(self._name, self._kind, revision, staged)
+            self.snapshot = await self._registry.watch(report, revision, 1.0) or self.snapshot
+            self.longest_silence_s = max(self.longest_silence_s, time.monotonic() - heard_at)
+            heard_at = time.monotonic()
+
+
+def forget(number: int) -> ForgetRequest:
+    fact = Fact("f1", f"Who keeps lighthouse {number}?", "Orsolya Pennington")
+    return ForgetRequest(f"request-{number}", ErasureKind.PERSONAL_DATA, (Subject("Orsolya"),), (fact,))
+
+
+async def kill_registry(registry: RegistryClient) -> None:
+    """SIGKILL the actor's process, and return once a new one answers."""
+    pid = await registry.process_id()
+    os.kill(pid, signal.SIGKILL)
+    assert await registry.process_id() != pid
+
+
+async def test_everything_acknowledged_survives_kill_9_and_members_follow_on(
+    registry: RegistryClient, record_property: Callable[[str, object], None]
+) -> None:
+    base = VersionRecord("base:0", VersionKind.BASE, "base", "0")
+    await registry.ensure_base(base)
+    for name in ("a", "b"):
+        await registry.put_version(VersionRecord(f"sha-{name}", VersionKind.ADAPTER, name, "0"))
+    members = [
+        Member(registry, "gateway-0", MemberKind.GATEWAY),
+        Member(registry, "engine-0", MemberKind.ENGINE),
+    ]
+    following = [asyncio.create_task(member.follow()) for member in members]
+    acknowledged_jobs: list[str] = []
+    acknowledged_erasures: dict[str, str] = {}
+    generations: list[int] = []
+    writing = True
+
+    async def write_jobs() -> None:
+        while writing:
+            job_id = f"job-{len(acknowledged_jobs)}"
+            await registry.create_job(JobRecord(job_id, JobKind.AUDIT, JobState.QUEUED, spec={"id": job_id}))
+            await registry.update_job(job_id, state=JobState.RUNNING, expected_state=JobState.QUEUED)
+            acknowledged_jobs.append(job_id)
+
+    async def write_erasures() -> None:
+        while writing:
+            number = len(acknowledged_erasures)
+            erasure = await registry.create_erasure(forget(number), ["default"], "operator")
+            acknowledged_erasures[f"request-{number}"] = erasure.id
+
+    async def move_the_alias() -> None:
+        while writing:
+            generation = generations[-1] if generations else 1
+            target = Target(f"sha-{'ab'[generation % 2]}")
+            change = await registry.set_rollout("default", [target], generation, "swap", "tester", 30.0)
+            generations.append(change.rollout.generation)
+
+    writers = [asyncio.create_task(write()) for write in (write_jobs, write_erasures, move_the_alias)]
+    restarts = []
+    for _ in range(2):
+        target = len(generations) + 5
+        while len(generations) < target:
+            await asyncio.wait([*writers, *following], timeout=0.05)
+            assert not any(task.done() for task in (*writers, *following))
+        began = time.monotonic()
+        await kill_registry(registry)
+        restarts.append(time.monotonic() - began)
+    writing = False
+    await asyncio.gather(*writers)
+
+    jobs = {job.id: job.state for job in await registry.list_jobs()}
+    assert [jobs[job_id] for job_id in acknowledged_jobs] == [JobState.RUNNING] * len(acknowledged_jobs)
+    erasures = {erasure.request_id: erasure.id for erasure in await registry.list_erasures()}
+    assert erasures == acknowledged_erasures
+    assert generations == list(range(2, len(generations) + 2))
+    history = await registry.rollout_history("default")
+    assert [rollout.generation for rollout in history] == list(range(len(generations) + 1, 0, -1))
+
+    last = next(iter(reversed(acknowledged_erasures.values())))
+    assert await registry.await_guard(last, 10.0) >= 0
+    snapshots = [member.snapshot for member in members]
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+    for snapshot in snapshots:
+        assert snapshot is not None
+        assert snapshot.rollouts[0].generation == generations[-1]
+    silence_s = max(member.longest_silence_s for member in members)
+    record_property("restart_s", restarts)
+    print(f"registry restarts: {[round(s, 2) for s in restarts]} s; longest silence {silence_s:.2f} s")
+    assert silence_s < LEASE_S
+    assert max(restarts) < LEASE_S
+
+
+async def test_domain_errors_come_through_and_the_client_can_be_pickled(registry: RegistryClient) -> None:
+    again: RegistryClient = pickle.loads(pickle.dumps(registry))
+    with pytest.raises(NotFound, match="sha-x") as missing:
+        await again.get_version("sha-x")
+    assert type(missing.value) is NotFound
+    await again.ensure_base(VersionRecord("base:0", VersionKind.BASE, "base", "0"))
+    with pytest.raises(StaleGeneration) as stale:
+        await again.set_rollout("default", [Target("base:0")], 7, "r", "p", 1.0)
+    assert stale.value.metadata == {"alias": "default", "generation": "1"}
+    assert (await registry.get_rollout("default")).generation == 1
