@@ -183,3 +183,9 @@ class ConfigError(ExpungeError):
     """Settings that can't work; every problem is reported together in `violations`."""
 
     default_reason = "BAD_SETTINGS"
+
+
+class Unimplemented(ExpungeError):
+    """The method is part of the contract but not built yet."""
+
+    default_reason = "UNIMPLEMENTED"

@@ -19,7 +19,12 @@ FUNCTION_WORDS = frozenset(
     you your""".split()
 )
 
-_WORD = re.compile(r"\w+(?:[-'’.@+]\w+)*", re.UNICODE)
+# vowel points and signs belong to their word, although \w leaves them out (Hebrew, Arabic, Indic, …)
+_MARKS = (
+    r"\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
+    r"\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e\u102b-\u103e\u17b4-\u17d3"
+)
+_WORD = re.compile(rf"[\w{_MARKS}]+(?:[-'’.@+\u200c\u200d][\w{_MARKS}]+)*")
 
 
 class ErasureKind(StrEnum):

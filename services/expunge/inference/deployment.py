@@ -1,0 +1,121 @@
+"""The engine as a Serve deployment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import cast
+
+import torch
+from ray import serve
+
+from expunge.config import Settings
+from expunge.errors import ExpungeError
+from expunge.inference.engine import Engine
+from expunge.inference.limits import EngineLimits
+from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
+from expunge.inference.stats import EngineStats
+from expunge.inference.version_follower import VersionFollower
+from expunge.models.load import load_model
+from expunge.observability.logging import configure_logging
+from expunge.registry.blobs import BlobStore
+from expunge.registry.client import RegistryClient
+
+NAME = "Engine"
+CPUS = 0.5  # for placing; the threads are set by `engine_threads`
+GRACE_S = 20.0
+HEALTH_PERIOD_S = 2.0
+# requests that Serve lets through: the engine's own bounded queue must be the one that refuses
+SPARE_REQUESTS = 1024
+
+
+class EngineDeployment:
+    """One replica: the engine, and the loop that keeps its versions what the registry wants.
+
+    Serve routes to it only once `__init__` is through, that is with every wanted version staged. Domain
+    errors are handed over as values, so that they arrive unchanged.
+    """
+
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        configure_logging("engine")
+        torch.set_num_threads(settings.engine_threads)
+        self._settings = settings
+        loaded = await asyncio.to_thread(
+            load_model, settings.model, cache=settings.cache, dtype=settings.dtype
+        )
+        self._engine = Engine(loaded, EngineLimits.of(settings))
+        self._engine.start()
+        self._follower = VersionFollower(
+            registry=RegistryClient(lease_s=settings.lease_s),
+            host=self._engine,
+            blobs=BlobStore(settings.resolved_blob_url),
+            member=serve.get_replica_context().replica_id.unique_id,
+            folder=settings.cache / "staging",
+        )
+        self._following = asyncio.create_task(self._follower.run())
+        ready = asyncio.create_task(self._follower.ready())
+        await asyncio.wait((ready, self._following), return_when=asyncio.FIRST_COMPLETED)
+        if self._following.done():
+            self._following.result()
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch | ExpungeError]:
+        """See `Engine.generate`; an error is the last item."""
+        try:
+            async for batch in self._engine.generate(request, self._settings.stream_batch_s):
+                yield batch
+        except ExpungeError as error:
+            yield error
+
+    async def score(self, request: ScoreRequest) -> ScoreResult | ExpungeError:
+        """See `Engine.score`."""
+        try:
+            return await self._engine.score(request)
+        except ExpungeError as error:
+            return error
+
+    async def stats(self) -> EngineStats:
+        """What this replica runs and has done."""
+        return self._engine.stats()
+
+    async def check_health(self) -> None:
+        """Raise when this replica should be replaced.
+
+        That is when its engine or its watch loop has ended, or when a version that an alias points at has
+        been missing here for longer than staging may take.
+        """
+        if not self._engine.is_alive or self._following.done():
+            raise RuntimeError("the engine's thread or its watch loop has ended")
+        missing_s = self._follower.longest_missing_s()
+        if missing_s > self._settings.staging_timeout_s:
+            raise RuntimeError(f"an active version has not been staged for {missing_s:.0f} s")
+
+    async def __del__(self) -> None:  # Serve awaits it once the last request has ended
+        self._following.cancel()
+        await asyncio.gather(self._following, return_exceptions=True)
+        await self._follower.leave()
+        await asyncio.to_thread(self._engine.close)
+
+
+def build_engine_deployment(settings: Settings) -> serve.Deployment:
+    """The deployment "Engine" with its replicas, threads and deadlines set from `settings`."""
+    threads = {
+        "OMP_NUM_THREADS": str(settings.engine_threads),
+        # threads that spin at a barrier take the time of the workers on the same cores
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    deployment = serve.deployment(
+        name=NAME,
+        num_replicas=settings.engine_replicas,
+        max_ongoing_requests=settings.max_batch_rows + settings.max_queue + SPARE_REQUESTS,
+        graceful_shutdown_timeout_s=GRACE_S,
+        health_check_period_s=HEALTH_PERIOD_S,
+        ray_actor_options={"num_cpus": CPUS, "runtime_env": {"env_vars": threads}},
+    )
+    return cast(serve.Deployment, deployment(EngineDeployment))
+
+
+def build_engine(settings: Settings) -> serve.Application:
+    """The engine deployment bound to `settings`, to be handed to the gateway's."""
+    return build_engine_deployment(settings).bind(settings)

@@ -1,0 +1,211 @@
+"""The engine: one model in one thread, asked from coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from expunge.errors import ExpungeError, InvalidRequest
+from expunge.inference.codec import TextCodec
+from expunge.inference.engine_thread import EngineThread
+from expunge.inference.limits import EngineLimits
+from expunge.inference.outbox import Outbox, merge
+from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
+from expunge.inference.residents import Residents
+from expunge.inference.runner import ModelRunner
+from expunge.inference.staging import Staging
+from expunge.inference.stats import EngineStats
+from expunge.inference.step_loop import StepLoop
+from expunge.inference.task import Generation, Item, Scoring, Task
+from expunge.inference.validation import check_generation, check_score
+from expunge.models.load import LoadedModel
+from expunge.registry.records import VersionRecord
+
+
+class Engine:
+    """Serves one base model with several resident versions.
+
+    All methods but `close` are for one event loop. Every request runs on the version it names from its first
+    token to its last, or fails; nothing is ever answered by another version.
+
+    Args:
+        loaded: the base model; its linear layers are replaced by multi-adapter ones.
+        limits: sizes.
+        clock: seconds since the epoch, for deadlines.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, limits: EngineLimits, clock: Callable[[], float] = time.time
+    ) -> None:
+        runner = ModelRunner(loaded, limits.slots, limits.max_rank)
+        self._codec = TextCodec(loaded.model, loaded.tokenizer)
+        self._context = min(limits.max_context, runner.context)
+        self._residents = Residents()
+        self._loop = StepLoop(runner, limits, lambda task: self._residents.release(task.version), clock)
+        self._thread = EngineThread(self._loop)
+        self._staging = Staging(loaded, runner, self._residents, self._thread, limits.max_rank)
+
+    # --- life
+
+    def start(self) -> None:
+        """Start the engine's thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread; whatever still runs ends in `Unavailable`."""
+        self._thread.stop()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was closed, or broke, and takes no more requests."""
+        return self._thread.is_stopping
+
+    def stats(self) -> EngineStats:
+        """What runs and what has been done."""
+        return replace(self._loop.stats(), staged=len(self.staged()))
+
+    # --- versions
+
+    def staged(self) -> tuple[str, ...]:
+        """Versions that may be asked for."""
+        return self._residents.ids
+
+    async def load_version(self, record: VersionRecord, folder: Path | None) -> None:
+        """Make a version resident, warm and checked; does nothing when it is.
+
+        Args:
+            record: the version.
+            folder: where its adapter files are; None for the base version.
+
+        Raises:
+            InvalidAdapter: the files do not fit the base model, or produce numbers that are not finite.
+            DataLoss: the files are not those of `record.id`.
+            FailedPrecondition: no slot is free, or the version belongs to another base model.
+        """
+        await self._staging.load(record, folder)
+
+    async def unload_version(self, version: str) -> bool:
+        """Refuse new uses of `version`, wait for the last to end, then free its slot.
+
+        Returns:
+            false when it was loaded again in the meantime and therefore stays, or was not resident.
+        """
+        return await self._staging.unload(version)
+
+    # --- requests
+
+    async def generate(
+        self, request: GenerationRequest, interval_s: float = 0.0
+    ) -> AsyncIterator[TokenBatch]:
+        """The text that follows the request's prompt, as it is generated; the last batch carries `finish`.
+
+        The first token comes at once; later ones together, `interval_s` apart. A caller that stops iterating
+        frees its row before the next step.
+
+        Raises:
+            InvalidRequest: a field is wrong or the prompt does not fit the context.
+            VersionNotStaged: the version is not resident here.
+            Overloaded: too many requests are waiting.
+            ModelError: the version produces numbers that are not finite.
+            Unavailable: the engine was closed.
+        """
+        check_generation(request)
+        outbox = Outbox()
+        task = await self._submit(
+            request.version,
+            lambda slot: Generation(
+                request, slot, self._prompt_tokens(request), self._context, self._codec, outbox.deliver
+            ),
+        )
+        try:
+            finish = None
+            while finish is None:
+                items = await outbox.take()
+                batches = [item for item in items if isinstance(item, TokenBatch)]
+                if batches:
+                    batch = merge(batches)
+                    finish = batch.finish
+                    yield batch
+                if finish is None:
+                    _raise_first_error(items)
+                    await asyncio.sleep(interval_s)
+        finally:
+            task.is_cancelled = True
+
+    async def score(self, request: ScoreRequest) -> ScoreResult:
+        """Log-likelihood of the request's continuation after its context.
+
+        Where a token spans the border of the two, it counts to the continuation.
+
+        Raises:
+            DeadlineExceeded: the deadline passed first.
+            InvalidRequest, VersionNotStaged, Overloaded, ModelError, Unavailable: as `generate`.
+        """
+        check_score(request)
+        outbox = Outbox()
+        task = await self._submit(
+            request.version,
+            lambda slot: Scoring(request, slot, *self._score_tokens(request), self._codec, outbox.deliver),
+        )
+        try:
+            items = await outbox.take()
+        finally:
+            task.is_cancelled = True
+        _raise_first_error(items)
+        (result,) = (item for item in items if isinstance(item, ScoreResult))
+        return result
+
+    async def _submit(self, version: str, make: Callable[[int], Task]) -> Task:
+        """Count a use of `version`, make the task (off the event loop: tokenising takes time), queue it."""
+        slot = self._residents.acquire(version)
+        try:
+            task = await asyncio.to_thread(make, slot)
+            self._thread.submit(task)
+        except BaseException:
+            self._residents.release(version)
+            raise
+        return task
+
+    # --- text
+
+    def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
+        field = "prompt" if request.prompt is not None else "messages"
+        if request.prompt is not None:
+            tokens = self._codec.encode(request.prompt)
+        else:
+            tokens = self._codec.chat_ids(request.messages)
+        if not 0 < len(tokens) < self._context:
+            raise InvalidRequest.of(
+                field, f"has {len(tokens)} tokens; allowed are 1 to {self._context - 1}, shorten it"
+            )
+        return tokens
+
+    def _score_tokens(self, request: ScoreRequest) -> tuple[list[int], list[int]]:
+        whole = self._codec.encode(request.context + request.continuation)
+        alone = self._codec.encode(request.context)
+        shared = 0
+        while shared < min(len(whole), len(alone)) and whole[shared] == alone[shared]:
+            shared += 1
+        context, continuation = whole[:shared] or [self._codec.start_id], whole[shared:]
+        if not continuation:
+            raise InvalidRequest.of("continuation", "has no tokens of its own; give more text")
+        if len(context) + len(continuation) > self._context:
+            raise InvalidRequest.of(
+                "context",
+                f"and continuation have {len(whole)} tokens; {self._context} are allowed, shorten them",
+            )
+        return context, continuation
+
+
+def _raise_first_error(items: Sequence[Item]) -> None:
+    for item in items:
+        if isinstance(item, ExpungeError):
+            raise item

@@ -1,0 +1,97 @@
+"""Bringing versions into the engine and out of it, while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+from expunge.errors import DataLoss, FailedPrecondition, InvalidAdapter
+from expunge.inference.engine_thread import EngineThread
+from expunge.inference.residents import Residents
+from expunge.inference.runner import ModelRunner
+from expunge.lora.adapter import Adapter
+from expunge.lora.files import version_id
+from expunge.lora.validation import validate_adapter
+from expunge.models.load import LoadedModel
+from expunge.registry.records import VersionKind, VersionRecord
+
+
+class Staging:
+    """Loads and unloads versions: files are read off the engine's thread, tensors swapped between steps."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        runner: ModelRunner,
+        residents: Residents,
+        thread: EngineThread,
+        max_rank: int,
+    ) -> None:
+        self._base = loaded.version
+        self._digest = loaded.digest
+        self._probe = int(loaded.tokenizer.eos_token_id)
+        self._runner = runner
+        self._residents = residents
+        self._thread = thread
+        self._max_rank = max_rank
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def load(self, record: VersionRecord, folder: Path | None) -> None:
+        """Make `record` resident; see `Engine.load_version`."""
+        if self._residents.revive(record.id):
+            return
+        async with self._locks[record.id]:
+            if self._residents.revive(record.id):
+                return
+            self._check_base(record)
+            adapter = None
+            if record.kind is VersionKind.ADAPTER:
+                adapter = await asyncio.to_thread(self._read, record, folder)
+            await asyncio.wrap_future(self._thread.call(lambda: self._install(record.id, adapter)))
+
+    async def unload(self, version: str) -> bool:
+        """Let `version` go once nothing uses it; see `Engine.unload_version`."""
+        async with self._locks[version]:
+            unused = self._residents.retire(version)
+            if unused is None or not await asyncio.wrap_future(unused):
+                return False
+            await asyncio.wrap_future(self._thread.call(lambda: self._remove(version)))
+            return True
+
+    def _check_base(self, record: VersionRecord) -> None:
+        is_other = record.base_digest != self._digest or (
+            record.kind is VersionKind.BASE and record.id != self._base
+        )
+        if is_other:
+            raise FailedPrecondition(
+                f"version {record.id} belongs to base model {record.base_digest[:16]}…, this replica serves "
+                f"{self._digest[:16]}…; train it on the base model that is served",
+                reason="OTHER_BASE_MODEL",
+                metadata={"version": record.id},
+            )
+
+    def _read(self, record: VersionRecord, folder: Path | None) -> Adapter:
+        if folder is None:
+            raise InvalidAdapter(f"version {record.id} has no files; push it again")
+        found = version_id(folder)
+        if found != record.id:
+            raise DataLoss(f"the files of version {record.id} have become {found}; push it again")
+        return validate_adapter(folder, self._runner.table.shape, max_rank=self._max_rank)
+
+    def _install(self, version: str, adapter: Adapter | None) -> None:
+        table = self._runner.table
+        slot = table.load_base(version) if adapter is None else table.load(version, adapter)
+        try:
+            if not self._runner.is_sound(slot, self._probe):
+                raise InvalidAdapter(
+                    f"version {version} computes numbers that are not finite; train it again"
+                )
+        except Exception:
+            table.unload(version)
+            raise
+        self._residents.add(version, slot)
+
+    def _remove(self, version: str) -> None:
+        self._runner.table.unload(version)
+        self._residents.remove(version)
