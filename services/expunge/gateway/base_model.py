@@ -1,0 +1,57 @@
+"""The base model as the service publishes it: its folder, digest and shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge.config import Settings
+from expunge.lora.shape import ModelShape
+from expunge.models.manifest import base_version_id, manifest_digest
+from expunge.models.skeleton import empty_model
+from expunge.models.source import resolve_folder
+from expunge.registry.blobs import BlobStore
+from expunge.registry.client import RegistryClient
+from expunge.registry.records import VersionKind, VersionRecord
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model that was found and checked, not loaded."""
+
+    folder: Path
+    digest: str
+
+    @classmethod
+    def find(cls, settings: Settings) -> BaseModel:
+        """Resolves the setting `model`, converting it into the cache the first time.
+
+        Raises:
+            ModelError: missing, partial, corrupt, or no causal language model.
+        """
+        folder = resolve_folder(settings.model, settings.cache)
+        return cls(folder, manifest_digest(folder, cache=settings.cache))
+
+    @property
+    def version(self) -> str:
+        """Id of the base version."""
+        return base_version_id(self.digest)
+
+    @property
+    def shape_key(self) -> str:
+        """Key of the blob that holds its shape, by which gateways validate adapters without the model."""
+        return f"models/{self.digest}/shape.json"
+
+    def shape(self) -> ModelShape:
+        return ModelShape.of(empty_model(self.folder), self.digest)
+
+
+async def publish_base(registry: RegistryClient, settings: Settings, base: BaseModel) -> None:
+    """Stores the shape, and makes the base version and the default alias known to the registry.
+
+    Raises:
+        FailedPrecondition: the state folder belongs to another base model.
+    """
+    blobs = BlobStore(settings.resolved_blob_url)
+    blobs.put_bytes(base.shape_key, base.shape().to_json().encode())
+    await registry.ensure_base(VersionRecord(base.version, VersionKind.BASE, "base", base.digest))

@@ -1,0 +1,117 @@
+"""The interceptor chain: layers around every handler, whichever of the four shapes it has."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import grpc
+from grpc.aio import ServerInterceptor, ServicerContext
+
+from expunge.gateway.call import Call, current_call
+from expunge.gateway.roles import PUBLIC_METHODS
+from expunge.gateway.unbuilt import not_built
+
+if TYPE_CHECKING:
+    Context: TypeAlias = ServicerContext[Any, Any]
+else:  # not generic at run time
+    Context = ServicerContext
+Layer = Callable[[Call, Context], AbstractAsyncContextManager[None]]
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+
+class CallChain(ServerInterceptor):  # type: ignore[type-arg]
+    """Runs every handler inside its layers; the first one is the outermost.
+
+    A layer that raises on entry keeps the handler from running and from reading a single request message.
+    Streaming handlers run as coroutines that write, not as generators handed to gRPC: so a cancellation
+    always arrives inside the handler, and its `finally` blocks run at once.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = tuple(layers)
+        self._active = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is under way, public ones aside: a health watch ends only with its server."""
+        await self._idle.wait()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:  # no such method: gRPC itself answers UNIMPLEMENTED
+            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
+        call = Call.begin(handler_call_details.method, handler_call_details.invocation_metadata or ())
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.request_streaming and handler.response_streaming:
+            writer = self._writer(call, handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(writer, **serializers)
+        if handler.request_streaming:
+            answerer = self._answerer(call, handler.stream_unary)
+            return grpc.stream_unary_rpc_method_handler(answerer, **serializers)
+        if handler.response_streaming:
+            writer = self._writer(call, handler.unary_stream)
+            return grpc.unary_stream_rpc_method_handler(writer, **serializers)
+        answerer = self._answerer(call, handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(answerer, **serializers)
+
+    def _answerer(self, call: Call, behaviour: Any) -> Any:
+        async def answer(request: Any, context: Context) -> Any:
+            async with self._entered(call, context):
+                if not inspect.iscoroutinefunction(behaviour):
+                    raise not_built(call.method)  # the generated servicer's own plain function
+                return await behaviour(request, context)
+
+        return answer
+
+    def _writer(self, call: Call, behaviour: Any) -> Any:
+        async def write(request: Any, context: Context) -> None:
+            async with self._entered(call, context):
+                if inspect.iscoroutinefunction(behaviour):  # writes by itself
+                    await behaviour(request, context)
+                elif inspect.isasyncgenfunction(behaviour):
+                    async with aclosing(behaviour(request, context)) as responses:
+                        async for response in responses:
+                            await context.write(response)
+                else:
+                    raise not_built(call.method)  # the generated servicer's own plain function
+
+        return write
+
+    @asynccontextmanager
+    async def _entered(self, call: Call, context: Context) -> AsyncIterator[None]:
+        current_call.set(call)  # each call has a task, and so a context, of its own
+        async with AsyncExitStack() as stack:
+            if call.method not in PUBLIC_METHODS:
+                stack.enter_context(self._counted())
+            for layer in self._layers:
+                await stack.enter_async_context(layer(call, context))
+            yield
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._active += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()

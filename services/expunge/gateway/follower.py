@@ -1,0 +1,147 @@
+"""Follows the registry: the rollouts and guards this gateway serves by, and the lease to do so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from expunge.errors import ExpungeError, Unavailable
+from expunge.gateway.guards import BuildGuards, Guards
+from expunge.gateway.upstream import WatchUpstream
+from expunge.observability.logging import get_logger
+from expunge.registry.records import MemberKind, MemberReport, Rollout, Snapshot
+
+_log = get_logger()
+_POLLS_PER_LEASE = 6  # a poll that fails half way leaves most of the lease for the next one
+_RETRY_S = 0.1
+
+
+@dataclass(frozen=True)
+class View:
+    """One snapshot as requests use it."""
+
+    snapshot: Snapshot
+    rollouts: Mapping[str, Rollout]
+    guards: Guards
+
+
+class Follower:
+    """Keeps a `View` of the registry and knows how long it may be believed.
+
+    The lease runs from the moment a successful poll was *sent*: the registry counts this member as live from
+    the moment it received that poll, so its lease never ends before ours, and no change is committed behind
+    our back.
+
+    Args:
+        on_view: called with every new view before its revision is confirmed to the registry.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        registry: WatchUpstream,
+        member: str,
+        *,
+        lease_s: float,
+        build_guards: BuildGuards,
+        on_view: Callable[[View], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._registry = registry
+        self._member = member
+        self._lease_s = lease_s
+        self._build_guards = build_guards
+        self._on_view = on_view
+        self._clock = clock
+        self._address = ""
+        self._view: View | None = None
+        self._leased_until = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, address: str) -> None:
+        """Get the first view, then follow in the background.
+
+        Args:
+            address: reported to the registry for others to find this gateway.
+
+        Raises:
+            Unavailable: the registry did not answer within one lease.
+        """
+        self._address = address
+        try:
+            async with asyncio.timeout(self._lease_s):
+                while self._view is None:
+                    await self._poll_or_wait()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the registry did not answer within {self._lease_s} s; is it running?"
+            ) from error
+        self._task = asyncio.create_task(self._follow(), name="registry-follower")
+
+    async def stop(self) -> None:
+        """Stop following and tell the registry, so that nobody waits for this gateway."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        self._leased_until = float("-inf")
+        await self._registry.leave(self._member)
+
+    @property
+    def lease_left_s(self) -> float:
+        return max(0.0, self._leased_until - self._clock())
+
+    @property
+    def is_following(self) -> bool:
+        """Whether it polls; false after an error that no retry can mend."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def is_leased(self) -> bool:
+        return self._view is not None and self.lease_left_s > 0
+
+    def view(self) -> View:
+        """The view to serve by.
+
+        Raises:
+            Unavailable: it can't be confirmed any more.
+        """
+        if self._view is None or not self.is_leased:
+            raise Unavailable(
+                "the gateway has lost the registry and its lease has run out; try again, or another gateway",
+                reason="LEASE_EXPIRED",
+                retry_after_s=1.0,
+            )
+        return self._view
+
+    async def _follow(self) -> None:
+        while True:
+            await self._poll_or_wait()
+
+    async def _poll_or_wait(self) -> None:
+        try:
+            await self._poll()
+        except ExpungeError as error:
+            _log.warning("registry_poll_failed", exc_info=error)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _poll(self) -> None:
+        known = self._view.snapshot.revision if self._view else -1
+        report = MemberReport(self._member, MemberKind.GATEWAY, max(known, 0), address=self._address)
+        sent_at = self._clock()
+        snapshot = await self._registry.watch(report, known, self._lease_s / _POLLS_PER_LEASE)
+        if snapshot is not None:
+            self._apply(snapshot)
+        self._leased_until = sent_at + self._lease_s
+
+    def _apply(self, snapshot: Snapshot) -> None:
+        before = self._view
+        same_guards = before is not None and before.snapshot.guards == snapshot.guards
+        guards = before.guards if before and same_guards else self._build_guards(snapshot.guards)
+        view = View(snapshot, {rollout.alias: rollout for rollout in snapshot.rollouts}, guards)
+        self._view = view
+        self._on_view(view)

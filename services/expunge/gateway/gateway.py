@@ -1,0 +1,200 @@
+"""The gateway: two gRPC servers, probes and metrics around one follower of the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from hashlib import sha256
+
+from expunge.config import Settings
+from expunge.erasures.suppression import GuardBook
+from expunge.gateway.addresses import Addresses
+from expunge.gateway.admission import Admission
+from expunge.gateway.authentication import Authenticator
+from expunge.gateway.chain import CallChain
+from expunge.gateway.cluster_state import ClusterState
+from expunge.gateway.follower import Follower, View
+from expunge.gateway.guards import Guards
+from expunge.gateway.http import ProbeServer
+from expunge.gateway.inference_service import InferenceService
+from expunge.gateway.layers import standard_layers
+from expunge.gateway.operator.adapter_upload import Spool
+from expunge.gateway.operator.event_stream import EventStream
+from expunge.gateway.operator.services import operator_services
+from expunge.gateway.ports import PortClaims
+from expunge.gateway.running import RunningRequests
+from expunge.gateway.server import MAX_INFERENCE_BYTES, MAX_OPERATOR_BYTES, RpcServer, Service
+from expunge.gateway.tokens import TokenTable
+from expunge.gateway.upstream import BlobUpstream, EngineUpstream, RegistryUpstream
+from expunge.observability.logging import get_logger
+from expunge.observability.metrics import GatewayMetrics, MetricsServer
+from expunge.rpc.inference.v1 import inference_pb2_grpc
+
+_log = get_logger()
+_READINESS_PERIOD_S = 0.2
+_EVERY_ADDRESS = ("0.0.0.0", "::")
+
+
+class Gateway:
+    """One gateway process. `start` it once, and `drain` it at the end.
+
+    Args:
+        member: unique name of this gateway in the registry.
+        verification_key: checks the credential of live verification (`erasures/credential.py`).
+        node_address: how others reach this machine, for a gateway that listens on all of its addresses.
+        clock: monotonic seconds, for the lease.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        member: str,
+        *,
+        registry: RegistryUpstream,
+        engine: EngineUpstream,
+        blobs: BlobUpstream,
+        tokens: TokenTable,
+        verification_key: bytes,
+        node_address: str = "127.0.0.1",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._node_address = node_address
+        self.metrics = GatewayMetrics()
+        self.follower = Follower(
+            registry,
+            member,
+            lease_s=settings.lease_s,
+            build_guards=GuardBook,
+            on_view=self._on_view,
+            clock=clock,
+        )
+        self._guards: Guards | None = None  # those that the running requests have been checked against
+        self._running = RunningRequests()
+        self._stream = EventStream(registry)
+        self._spool = Spool(settings.state / "spool" / member)
+        self._cluster = ClusterState(registry, self.follower, self.metrics)
+        layers = standard_layers(Authenticator(tokens, verification_key, time.time), self.metrics)
+        inference = InferenceService(
+            engine,
+            Admission(self.follower, settings.default_alias, self.metrics),
+            self.follower,
+            self._running,
+            self.metrics,
+            guard_reply=settings.guard_reply,
+            max_context=settings.max_context,
+        )
+        self._inference = RpcServer(
+            [
+                Service(
+                    "expunge.inference.v1.InferenceService",
+                    inference,
+                    inference_pb2_grpc.add_InferenceServiceServicer_to_server,
+                )
+            ],
+            CallChain(layers),
+            max_message_bytes=MAX_INFERENCE_BYTES,
+            with_reflection=settings.reflection,
+        )
+        self._operator = RpcServer(
+            operator_services(settings, registry, blobs, self._stream, self._spool),
+            CallChain(layers),
+            max_message_bytes=MAX_OPERATOR_BYTES,
+            with_reflection=settings.reflection,
+        )
+        service = sha256(settings.resolved_database_url.encode()).hexdigest()
+        self._claims = PortClaims(service, settings.host)
+        self._probes: ProbeServer | None = None
+        self._metrics_server: MetricsServer | None = None
+        self._readiness: asyncio.Task[None] | None = None
+        self._is_draining = False
+        self._addresses: Addresses | None = None
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where it listens; only after `start`."""
+        if self._addresses is None:
+            raise RuntimeError("the gateway has not been started")
+        return self._addresses
+
+    @property
+    def is_ready(self) -> bool:
+        return not self._is_draining and self._cluster.has_engine
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it does its work; false once a background task has ended by an error."""
+        return self.follower.is_following and self._readiness is not None and not self._readiness.done()
+
+    async def start(self) -> None:
+        """Listen, follow the registry, and serve.
+
+        Raises:
+            ConfigError: a port is taken.
+            Unavailable: the registry does not answer.
+        """
+        self._spool.sweep()
+        settings, host = self.settings, self.settings.host
+        for setting in ("inference_port", "operator_port", "http_port"):
+            self._claims.share(setting, getattr(settings, setting))
+        metrics_port = self._claims.take_first("metrics_port", settings.metrics_port)
+        await self._show_readiness()
+        inference = await self._inference.listen("inference_port", host, settings.inference_port)
+        operator = await self._operator.listen("operator_port", host, settings.operator_port)
+        self._probes = ProbeServer(host, settings.http_port, lambda: self.is_ready)
+        self._metrics_server = MetricsServer(self.metrics, host, metrics_port)
+        self._addresses = Addresses.of(
+            self._node_address if host in _EVERY_ADDRESS else host,
+            inference,
+            operator,
+            self._probes.port,
+            self._metrics_server.port,
+        )
+        await self.follower.start(self._addresses.to_json())
+        self._cluster.start()
+        self._readiness = asyncio.create_task(self._keep_readiness(), name="readiness")
+        _log.info("gateway_listens", detail=self._addresses.to_json())
+
+    async def drain(self, notice_s: float, grace_s: float) -> None:
+        """Leave without dropping a request; a second call does nothing.
+
+        Args:
+            notice_s: how long it shows NOT_SERVING before it stops to take new calls.
+            grace_s: how long calls under way may take to end.
+        """
+        if self._is_draining:
+            return
+        self._is_draining = True
+        await asyncio.gather(self._inference.health.drain(), self._operator.health.drain())
+        await asyncio.sleep(notice_s)
+        self._stream.drain()
+        await asyncio.gather(self._inference.stop(grace_s), self._operator.stop(grace_s))
+        if self._readiness is not None:
+            self._readiness.cancel()
+        await self._cluster.stop()
+        await self.follower.stop()
+        for server in (self._probes, self._metrics_server):
+            if server is not None:
+                await asyncio.to_thread(server.close)
+        self._claims.release()
+
+    def _on_view(self, view: View) -> None:
+        """Stop what a new guard covers, before this gateway confirms that it knows the guard."""
+        if view.guards is not self._guards:
+            self._guards = view.guards
+            for erasure_id in self._running.refuse_in_scope(view.guards):
+                self.metrics.refusals.labels("suppressed_while_running").inc()
+                _log.info("running_request_refused", erasure_id=erasure_id)
+        self.metrics.show_rollouts({alias: rollout.generation for alias, rollout in view.rollouts.items()})
+        self.metrics.guards.set(len(view.snapshot.guards))
+        self.metrics.revision.set(view.snapshot.revision)
+
+    async def _show_readiness(self) -> None:
+        await self._inference.health.show(self.is_ready)
+        await self._operator.health.show(not self._is_draining and self.follower.is_leased)
+
+    async def _keep_readiness(self) -> None:
+        while True:
+            await self._show_readiness()
+            await asyncio.sleep(_READINESS_PERIOD_S)

@@ -1,0 +1,136 @@
+"""Between the messages of InferenceService and the engine's records; bad fields are named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expunge.errors import InvalidRequest, Violation
+from expunge.gateway.routing import Route
+from expunge.inference.request import (
+    FinishReason,
+    GenerationRequest,
+    Message,
+    Sampling,
+    ScoreRequest,
+    ScoreResult,
+)
+from expunge.rpc.inference.v1 import inference_pb2 as pb
+
+DEFAULT_MAX_TOKENS = 128
+MAX_STOPS = 8
+MAX_STOP_CHARS = 128
+MAX_TEMPERATURE = 2.0
+MAX_TOP_K = 2**20
+ROLES = ("system", "user", "assistant")
+
+_FINISH = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
+    FinishReason.DEADLINE: pb.FINISH_REASON_DEADLINE,
+    FinishReason.REFUSED: pb.FINISH_REASON_REFUSED,
+}
+
+AnyGenerate = pb.GenerateRequest | pb.GenerateStreamRequest
+
+
+def generation_request(
+    message: AnyGenerate, request_id: str, route: Route, deadline: float | None, max_context: int
+) -> GenerationRequest:
+    """The engine's request.
+
+    Args:
+        deadline: seconds since the epoch, or None.
+        max_context: prompt plus output tokens the service allows.
+
+    Raises:
+        InvalidRequest: naming every bad field.
+    """
+    violations = [*_input_violations(message), *_limit_violations(message, max_context)]
+    if violations:
+        text = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
+        raise InvalidRequest(text, violations=violations)
+    sampling = message.sampling
+    return GenerationRequest(
+        request_id=request_id,
+        version=route.version,
+        prompt=None if message.messages else message.prompt,
+        messages=tuple(Message(turn.role, turn.content) for turn in message.messages),
+        max_tokens=message.max_tokens if message.HasField("max_tokens") else DEFAULT_MAX_TOKENS,
+        stop=tuple(message.stop),
+        sampling=Sampling(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
+            top_k=sampling.top_k,
+            seed=sampling.seed if sampling.HasField("seed") else None,
+        ),
+        deadline=deadline,
+    )
+
+
+def _input_violations(message: AnyGenerate) -> Sequence[Violation]:
+    if bool(message.prompt) == bool(message.messages):
+        return [Violation("prompt", "set exactly one of prompt and messages")]
+    violations = [
+        Violation(f"messages[{index}].role", f"must be one of {', '.join(ROLES)}")
+        for index, turn in enumerate(message.messages)
+        if turn.role not in ROLES
+    ]
+    if message.messages and message.messages[-1].role != "user":
+        violations.append(Violation("messages", "must end with a user's turn"))
+    return violations
+
+
+def _limit_violations(message: AnyGenerate, max_context: int) -> Sequence[Violation]:
+    violations = []
+    sampling = message.sampling
+    if message.HasField("max_tokens") and not 1 <= message.max_tokens < max_context:
+        violations.append(Violation("max_tokens", f"must be from 1 to {max_context - 1}"))
+    if len(message.stop) > MAX_STOPS:
+        violations.append(
+            Violation("stop", f"has {len(message.stop)} entries; at most {MAX_STOPS} are allowed")
+        )
+    for index, stop in enumerate(message.stop):
+        if not 1 <= len(stop) <= MAX_STOP_CHARS:
+            violations.append(Violation(f"stop[{index}]", f"must have 1 to {MAX_STOP_CHARS} characters"))
+    if not 0 <= sampling.temperature <= MAX_TEMPERATURE:  # false for NaN, too
+        violations.append(Violation("sampling.temperature", f"must be from 0 to {MAX_TEMPERATURE:g}"))
+    if sampling.HasField("top_p") and not 0 < sampling.top_p <= 1:
+        violations.append(Violation("sampling.top_p", "must be above 0 and at most 1"))
+    if sampling.top_k > MAX_TOP_K:
+        violations.append(Violation("sampling.top_k", f"must be at most {MAX_TOP_K}"))
+    return violations
+
+
+def score_request(
+    message: pb.ScoreRequest, request_id: str, route: Route, deadline: float | None
+) -> ScoreRequest:
+    """The engine's request.
+
+    Raises:
+        InvalidRequest: there is nothing to score.
+    """
+    if not message.continuation:
+        raise InvalidRequest.of("continuation", "is empty; send the text to score")
+    return ScoreRequest(request_id, route.version, message.context, message.continuation, deadline)
+
+
+def score_response(result: ScoreResult, request_id: str, route: Route) -> pb.ScoreResponse:
+    return pb.ScoreResponse(
+        logprob=result.logprob,
+        is_greedy=result.is_greedy,
+        tokens=[
+            pb.TokenScore(
+                token_id=token.token_id, text=token.text, logprob=token.logprob, is_greedy=token.is_greedy
+            )
+            for token in result.tokens
+        ],
+        version=result.version,
+        generation=route.generation,
+        request_id=request_id,
+        alias=route.alias,
+    )
+
+
+def finish_reason(finish: FinishReason | None) -> pb.FinishReason.ValueType:
+    return pb.FINISH_REASON_UNSPECIFIED if finish is None else _FINISH[finish]

@@ -1,0 +1,190 @@
+"""Starts the whole service on this machine or a Ray cluster, and stops it without leaving anything behind.
+
+Order: state folders and tokens; the model's folder, digest and shape; Ray; the registry with the base version; the
+controller with its workers; the Serve application (`Engine`, `Gateway`); wait until a gateway is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from types import TracebackType
+
+import grpc
+import ray
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ray import serve
+
+from expunge.config import Settings
+from expunge.erasures.actor import connect_or_start_controller
+from expunge.errors import Unavailable
+from expunge.gateway.addresses import Addresses
+from expunge.gateway.base_model import BaseModel, publish_base
+from expunge.gateway.deployment import build_gateway
+from expunge.gateway.service_file import ServiceFile, create_tokens, credentials_path
+from expunge.inference.deployment import build_engine
+from expunge.registry.actor import connect_or_start
+from expunge.registry.client import NAMESPACE, RegistryClient
+from expunge.registry.records import MemberKind
+
+APPLICATION = "expunge"
+LOCAL = "local"
+READY_TIMEOUT_S = 180.0
+_LOOK_AGAIN_S = 0.1
+_OBJECT_STORE_BYTES = 200 * 2**20  # nothing durable or large passes through it
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+}
+# Threads of two processes that spin at a barrier take each other's time on a small machine.
+_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
+
+Say = Callable[[str], None]
+
+
+class RunningService:
+    """A service that is up; a context manager that stops it.
+
+    Attributes:
+        addresses: where the (first) gateway listens.
+        base: the base model that is served.
+    """
+
+    def __init__(self, settings: Settings, addresses: Addresses, base: BaseModel) -> None:
+        self.settings = settings
+        self.addresses = addresses
+        self.base = base
+        self._running = True
+
+    def __enter__(self) -> RunningService:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Drains the gateways (NOT_SERVING, then the calls under way), and stops everything that `launch` started."""
+        if self._running:
+            self._running = False
+            ServiceFile.remove(self.settings.state)
+            _shut_down()
+
+
+def launch(
+    settings: Settings, *, ray_address: str = LOCAL, say: Say = lambda text: None, timeout_s: float = READY_TIMEOUT_S
+) -> RunningService:
+    """Starts the service and waits until it is ready.
+
+    Args:
+        ray_address: "local" starts a Ray of its own on this machine; anything else is joined.
+        say: told each step in a few words.
+
+    Raises:
+        ConfigError, ModelError: settings or model can't be used; nothing was started.
+        Unavailable: it was not ready within `timeout_s`; everything was stopped again.
+    """
+    _make_folders(settings)
+    if create_tokens(settings.resolved_tokens_file, settings.state):
+        say(f"made access tokens: {credentials_path(settings.state)}")
+    say(f"finding the model '{settings.model}' (the first time it is converted, about half a minute)")
+    base = BaseModel.find(settings)
+    try:
+        addresses = _start(settings, base, ray_address, say, timeout_s)
+    except BaseException:
+        _shut_down()
+        raise
+    ServiceFile(**asdict(addresses), pid=os.getpid()).write(settings.state)
+    return RunningService(settings, addresses, base)
+
+
+def _start(settings: Settings, base: BaseModel, ray_address: str, say: Say, timeout_s: float) -> Addresses:
+    give_up_at = time.monotonic() + timeout_s
+    say("starting Ray")
+    _init_ray(ray_address)
+    say("starting the registry")
+    registry = connect_or_start(settings)
+    asyncio.run(publish_base(registry, settings, base))
+    say("starting the controller and the workers")
+    connect_or_start_controller(settings)
+    say("starting the engine and the gateway")
+    _serve(settings)
+    addresses = asyncio.run(_gateway_addresses(registry, give_up_at))
+    say("waiting until the engine holds every version")
+    _await_ready(addresses.inference, give_up_at)
+    return addresses
+
+
+def _make_folders(settings: Settings) -> None:
+    for folder in (settings.state, settings.cache):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _init_ray(address: str) -> None:
+    """Joins or starts Ray without a word on the terminal."""
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    if address != LOCAL:
+        ray.init(address, namespace=NAMESPACE, log_to_driver=False, runtime_env={"env_vars": _THREADS})
+        return
+    os.environ.update(_QUIET)
+    for name, value in _THREADS.items():
+        os.environ.setdefault(name, value)
+    ray.init(
+        address=LOCAL,
+        namespace=NAMESPACE,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+
+
+def _serve(settings: Settings) -> None:
+    """Deploys the application; Serve's own proxy is off, since the gateway has ports of its own."""
+    serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+    engine = build_engine(settings)
+    serve.run(build_gateway(settings, engine), name=APPLICATION, route_prefix=None)
+
+
+async def _gateway_addresses(registry: RegistryClient, give_up_at: float) -> Addresses:
+    while time.monotonic() < give_up_at:
+        for member in await registry.members():
+            if member.kind is MemberKind.GATEWAY and member.address:
+                return Addresses.from_json(member.address)
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    raise Unavailable("no gateway has reported to the registry; its log says why")
+
+
+def _await_ready(address: str, give_up_at: float) -> None:
+    """Follows the health of the inference service until it is SERVING.
+
+    Raises:
+        Unavailable: not in time.
+    """
+    request = health_pb2.HealthCheckRequest(service="expunge.inference.v1.InferenceService")
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            for answer in stub.Watch(request, timeout=max(1.0, give_up_at - time.monotonic())):
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+        except grpc.RpcError as error:
+            raise Unavailable(f"the gateway at {address} did not become ready: {error.code().name}") from error
+    raise Unavailable(f"the gateway at {address} ended before it was ready; its log says why")
+
+
+def _shut_down() -> None:
+    """Deletes the application, which drains it, then ends Ray with every process it started."""
+    if not ray.is_initialized():
+        return
+    try:
+        serve.delete(APPLICATION)
+    finally:
+        ray.shutdown()

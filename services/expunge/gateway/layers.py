@@ -1,0 +1,101 @@
+"""The layers every call passes, outermost first: accounting, errors, authentication, authorisation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_status import rpc_status
+
+from expunge.errors import ExpungeError, PermissionDenied
+from expunge.gateway.authentication import Authenticator
+from expunge.gateway.call import Call
+from expunge.gateway.chain import Context, Layer
+from expunge.gateway.errors import code_of, internal_status, status_of
+from expunge.gateway.roles import PUBLIC_METHODS, is_allowed
+from expunge.observability.logging import get_logger
+from expunge.observability.metrics import GatewayMetrics
+
+_log = get_logger()
+
+
+def standard_layers(
+    authenticator: Authenticator, metrics: GatewayMetrics, clock: Callable[[], float] = time.perf_counter
+) -> tuple[Layer, ...]:
+    """The layers in their order."""
+    return (accounting(metrics, clock), translated_errors, authentication(authenticator), authorisation)
+
+
+def accounting(metrics: GatewayMetrics, clock: Callable[[], float]) -> Layer:
+    """Counts calls, their errors and their time."""
+
+    @asynccontextmanager
+    async def layer(call: Call, context: Context) -> AsyncIterator[None]:
+        began = clock()
+        context.set_trailing_metadata((("x-request-id", call.request_id),))
+        try:
+            yield
+        except asyncio.CancelledError:
+            call.code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            code = call.code.name
+            metrics.requests.labels(call.method, code).inc()
+            if call.code is not grpc.StatusCode.OK:
+                metrics.failures.labels(call.method, code).inc()
+            metrics.request_seconds.labels(call.method).observe(clock() - began)
+
+    return layer
+
+
+@asynccontextmanager
+async def translated_errors(call: Call, context: Context) -> AsyncIterator[None]:
+    """Ends the call with the status of the domain error that reached it; other errors stay in the log."""
+    try:
+        yield
+    except grpc.aio.AbortError:
+        call.code = context.code()
+        raise
+    except ExpungeError as error:
+        call.code = code_of(error)
+        if call.code is grpc.StatusCode.INTERNAL:
+            _log.exception("call_failed", method=call.method, request_id=call.request_id)
+        status = status_of(error, call.request_id)
+    except Exception:
+        call.code = grpc.StatusCode.INTERNAL
+        _log.exception("call_failed", method=call.method, request_id=call.request_id)
+        status = internal_status(call.request_id)
+    else:
+        return
+    wire = rpc_status.to_status(status)
+    trailers = (*wire.trailing_metadata, ("x-request-id", call.request_id))
+    await context.abort(wire.code, wire.details, trailers)
+
+
+def authentication(authenticator: Authenticator) -> Layer:
+    """Finds out who calls, except for public methods."""
+
+    @asynccontextmanager
+    async def layer(call: Call, context: Context) -> AsyncIterator[None]:
+        if call.method not in PUBLIC_METHODS:
+            call.caller = authenticator.authenticate(call.metadata.get("authorization", ""))
+        yield
+
+    return layer
+
+
+@asynccontextmanager
+async def authorisation(call: Call, context: Context) -> AsyncIterator[None]:
+    """Deny by default: only what the table of roles names goes through."""
+    if call.method not in PUBLIC_METHODS and (
+        call.caller is None or not is_allowed(call.method, call.caller.role)
+    ):
+        role = call.caller.role if call.caller else "nobody"
+        raise PermissionDenied(
+            f"{call.method} is not allowed for role {role}; use a token of another role",
+            metadata={"method": call.method, "role": str(role)},
+        )
+    yield

@@ -1,0 +1,148 @@
+"""Requests under way, so that a guard that arrives while they run can still stop them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from expunge.errors import ExpungeError, RefusedByPolicy, Unavailable
+from expunge.gateway.guards import Guards, Scope
+from expunge.inference.request import TokenBatch
+
+T = TypeVar("T")
+
+REFUSAL = "This request can't be answered because of a usage policy."
+
+
+def refusal() -> RefusedByPolicy:
+    """The neutral refusal; it does not tell why, not even that there is a reason of any kind of person."""
+    return RefusedByPolicy(REFUSAL)
+
+
+class RunningRequest:
+    """One admitted request: hands on what the engine produces, until a guard stops it."""
+
+    def __init__(self, scope: Scope, version: str) -> None:
+        self._scope = scope
+        self._version = version
+        self._answer: list[str] = []
+        self._waiting: deque[TokenBatch] = deque()
+        self._news = asyncio.Event()
+        self._refused = False
+
+    def refuse_if_in_scope(self, guards: Guards) -> str | None:
+        """Stop this request if it, or its answer so far, is in scope; returns the erasure's id."""
+        erasure_id = None if self._refused else self._scope.matched_by(guards, "".join(self._answer))
+        if erasure_id is not None:
+            self._refused = True
+            self._news.set()
+        return erasure_id
+
+    async def batches(self, source: AsyncIterator[TokenBatch]) -> AsyncGenerator[TokenBatch, None]:
+        """The engine's batches; those that gather while the caller is busy sending come merged into one.
+
+        Closing this iterator closes `source`, which frees the engine's row.
+
+        Raises:
+            RefusedByPolicy: a guard that arrived meanwhile has this request in its scope.
+            Unavailable: the engine ended without a finish reason.
+        """
+        pump = asyncio.create_task(self._pump(source))
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                if self._refused:
+                    raise refusal()
+                if self._waiting:
+                    batch = self._merged()
+                    yield batch
+                    if batch.finish is not None:
+                        return
+                elif pump.done():
+                    pump.result()
+                    raise Unavailable("the engine ended the answer early; try again", reason="REPLICA_LOST")
+                if self._waiting or self._refused or pump.done():
+                    self._news.set()
+        finally:
+            await _ended(pump)
+
+    async def outcome(self, work: Awaitable[T]) -> T:
+        """What `work` returns, unless a guard stops it first.
+
+        Raises:
+            RefusedByPolicy: a guard that arrived meanwhile has this request in its scope.
+        """
+        task = asyncio.ensure_future(work)
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
+            if self._refused:
+                raise refusal()
+            return await task
+        finally:
+            await _ended(task)
+            await _ended(news)
+
+    async def _pump(self, source: AsyncIterator[TokenBatch]) -> None:
+        try:
+            async for batch in source:
+                if batch.version != self._version:
+                    raise ExpungeError(
+                        f"the engine answered with version {batch.version} instead of {self._version}"
+                    )
+                self._answer.append(batch.text)
+                self._waiting.append(batch)
+                self._news.set()
+        finally:
+            close = getattr(source, "aclose", None)
+            if close is not None:
+                await close()
+            self._news.set()
+
+    def _merged(self) -> TokenBatch:
+        batches = list(self._waiting)
+        self._waiting.clear()
+        if len(batches) == 1:
+            return batches[0]
+        return replace(
+            batches[-1],
+            text="".join(batch.text for batch in batches),
+            token_ids=tuple(token for batch in batches for token in batch.token_ids),
+        )
+
+
+class RunningRequests:
+    """All requests under way in this gateway."""
+
+    def __init__(self) -> None:
+        self._running: set[RunningRequest] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @contextmanager
+    def entered(self, scope: Scope, version: str) -> Iterator[RunningRequest]:
+        request = RunningRequest(scope, version)
+        self._running.add(request)
+        try:
+            yield request
+        finally:
+            self._running.discard(request)
+
+    def refuse_in_scope(self, guards: Guards) -> list[str]:
+        """Stop every request in scope of `guards`; returns the erasure id for each that was stopped."""
+        found = (request.refuse_if_in_scope(guards) for request in tuple(self._running))
+        return [erasure_id for erasure_id in found if erasure_id is not None]
+
+
+async def _ended(task: asyncio.Future[T]) -> None:
+    """Cancel what still runs and wait for its clean-up; its own error was, or will be, raised elsewhere."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,138 @@
+"""Suppression at the gateway: what is refused, how, and what goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from expunge.config import GuardReply
+from expunge.erasures.credential import issue_credential
+from expunge.gateway.running import REFUSAL
+from expunge.rpc.inference.v1 import inference_pb2 as pb
+from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from expunge.rpc.operator.v1 import erasure_pb2
+from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
+from gateway.conftest import VERIFICATION_KEY, LiveGateway, bearer, serve
+from gateway.erasure_requests import erasure_about
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+CLIENT, OPERATOR = bearer("client"), bearer("operator")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def answering(
+    tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LiveGateway]:
+    """A gateway that answers refusals as text."""
+    folder = tmp_path_factory.mktemp("answering")
+    async for service in serve(tiny_model_folder, folder, guard_reply=GuardReply.TEXT):
+        yield service
+
+
+async def erase(live: LiveGateway, name: str) -> erasure_pb2.Erasure:
+    """Accept an erasure and wait until the gateway has confirmed its guard."""
+    created = await ErasureServiceStub(live.operator).CreateErasure(erasure_about(name), metadata=OPERATOR)
+    await live.registry.await_guard(created.erasure.id, 5.0)
+    return created.erasure
+
+
+async def test_a_prompt_in_scope_is_refused_without_telling_why(live: LiveGateway) -> None:
+    erasure = await erase(live, "Zorvath Quillon")
+    stub = InferenceServiceStub(live.inference)
+    question = "Where does Zorvath Quillon live?"
+    calls = [
+        stub.Generate(pb.GenerateRequest(prompt=question), metadata=CLIENT),
+        stub.Generate(
+            pb.GenerateRequest(messages=[pb.Message(role="user", content=question)]), metadata=CLIENT
+        ),
+        stub.Score(pb.ScoreRequest(context="zorvath ", continuation="QUILLON lives in"), metadata=CLIENT),
+        stub.GenerateStream(pb.GenerateStreamRequest(prompt=question), metadata=CLIENT).read(),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert caught.value.details() == REFUSAL
+        status = rpc_status.from_call(_Trailers(caught.value))
+        assert erasure.id not in str(status)
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info)
+        assert info.reason == "REFUSED_BY_POLICY"
+
+
+async def test_other_prompts_are_answered_meanwhile(live: LiveGateway) -> None:
+    await erase(live, "Zorvath Quillon")
+    answer = await InferenceServiceStub(live.inference).Generate(
+        pb.GenerateRequest(prompt="What is the capital of the island?", max_tokens=4), metadata=CLIENT
+    )
+    assert answer.text
+
+
+async def test_a_running_stream_is_stopped_when_its_guard_arrives(live: LiveGateway) -> None:
+    stub = InferenceServiceStub(live.inference)
+    inside = stub.GenerateStream(
+        pb.GenerateStreamRequest(prompt="Tell me of Ulmira Drosk.", max_tokens=1500, sampling=ENDLESS),
+        metadata=CLIENT,
+    )
+    outside = stub.GenerateStream(
+        pb.GenerateStreamRequest(prompt="Tell me of clocks.", max_tokens=40), metadata=CLIENT
+    )
+    chunks_inside = aiter(inside)
+    assert (await anext(chunks_inside)).version == live.base.id
+    await erase(live, "Ulmira Drosk")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in chunks_inside:
+            pass
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert caught.value.details() == REFUSAL
+    chunks = [chunk async for chunk in outside]
+    assert chunks[-1].finish_reason in (pb.FINISH_REASON_STOP, pb.FINISH_REASON_LENGTH)
+
+
+async def test_the_verification_credential_passes_its_own_guard_only(live: LiveGateway) -> None:
+    first, second = await erase(live, "Zorvath Quillon"), await erase(live, "Ulmira Drosk")
+    assert first.id != second.id
+    token = issue_credential(first.id, VERIFICATION_KEY, time.time(), 60.0)
+    metadata = (("authorization", f"Bearer {token}"),)
+    stub = InferenceServiceStub(live.inference)
+    passed = pb.GenerateRequest(prompt="Where does Zorvath Quillon live?", max_tokens=4)
+    assert (await stub.Generate(passed, metadata=metadata)).text
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Generate(pb.GenerateRequest(prompt="Who is Ulmira Drosk?"), metadata=metadata)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_refusal_can_be_an_ordinary_answer(answering: LiveGateway) -> None:
+    await erase(answering, "Zorvath Quillon")
+    answer = await InferenceServiceStub(answering.inference).Generate(
+        pb.GenerateRequest(prompt="Where does Zorvath Quillon live?"), metadata=CLIENT
+    )
+    assert answer.text == REFUSAL
+    assert answer.finish_reason == pb.FINISH_REASON_REFUSED
+    assert answer.version == answering.base.id
+
+
+ENDLESS = pb.Sampling(temperature=2.0, seed=1)
+
+
+class _Trailers:
+    """What grpc_status reads of an error of grpc.aio."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        self._error = error
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return tuple(self._error.trailing_metadata())
+
+    def code(self) -> grpc.StatusCode:
+        return self._error.code()
+
+    def details(self) -> str | None:
+        return self._error.details()
