@@ -60,6 +60,7 @@ def configure_logging(process: str, *, level: int = logging.INFO, stream: TextIO
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _ProcessName(process),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _describe_exception,
@@ -70,13 +71,25 @@ def configure_logging(process: str, *, level: int = logging.INFO, stream: TextIO
         logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 def get_logger(**fields: object) -> structlog.typing.FilteringBoundLogger:
     """A logger whose lines carry `fields`, each of them one of LOG_FIELDS."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(**fields)
     return logger
+
+
+class _ProcessName:
+    """Names the process in every line, whatever thread writes it."""
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+
+    def __call__(
+        self, _logger: object, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        event.setdefault("process", self._process)
+        return event
 
 
 def _describe_exception(

@@ -1,0 +1,160 @@
+"""Takes one erasure from wherever it is to its end, through cancellation, changes and passing failures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from expunge.erasures.event_feed import EventFeed
+from expunge.erasures.machine import EXCLUSIVE, require_allowed
+from expunge.erasures.report import store_report
+from expunge.erasures.steps import Move, Steps
+from expunge.erasures.training_jobs import TrainingJobs
+from expunge.errors import DeadlineExceeded, ExpungeError, Overloaded, StaleGeneration, Unavailable
+from expunge.observability.logging import get_logger
+from expunge.registry.records import ErasureRecord, ErasureState
+
+if TYPE_CHECKING:
+    from expunge.erasures.history import Registry
+
+_MAY_PASS = (Unavailable, Overloaded, DeadlineExceeded)
+_FIRST_DELAY_S = 0.5
+_LONGEST_DELAY_S = 30.0
+_UNEXPECTED_TRIES = 3
+_log = get_logger()
+
+
+class Driver:
+    """Drives erasures, each in a task of its own; those that train do so one after the other.
+
+    One at a time, because each new version must contain the one before: two that trained side by side from
+    the same live version would undo each other, and the second had to start again.
+    """
+
+    def __init__(self, registry: Registry, steps: Steps, jobs: TrainingJobs, feed: EventFeed) -> None:
+        self._registry = registry
+        self._steps = steps
+        self._jobs = jobs
+        self._feed = feed
+        self._training = asyncio.Lock()
+        self._trains = ""  # the erasure that holds the lock
+
+    async def drive(self, erasure_id: str) -> None:
+        """Go on until the erasure is in a final state."""
+        holds = False
+        delay_s, unexpected = _FIRST_DELAY_S, 0
+        try:
+            while True:
+                record = await self._registry.get_erasure(erasure_id)
+                if record.state.is_final:
+                    await self._finish(record)
+                    return
+                wants = record.state in EXCLUSIVE or record.state is ErasureState.SUPPRESSED
+                if wants and not holds:
+                    holds = await self._take_turn(record)
+                    continue
+                if holds and not wants:
+                    self._give_turn()
+                    holds = False
+                try:
+                    await self._step(record)
+                    delay_s, unexpected = _FIRST_DELAY_S, 0
+                except StaleGeneration:
+                    continue  # somebody moved it: look again
+                except _MAY_PASS as error:
+                    _log.warning(
+                        "step_waits", erasure_id=erasure_id, state=record.state.value, exc_info=error
+                    )
+                    await self._pause(record, f"waits and tries again: {error.message}", delay_s)
+                except ExpungeError as error:
+                    await self._fail(record, error.message, error)
+                except Exception as error:
+                    unexpected += 1
+                    if unexpected >= _UNEXPECTED_TRIES:
+                        await self._fail(record, f"internal error {type(error).__name__}", error)
+                    _log.error("step_broke", erasure_id=erasure_id, state=record.state.value, exc_info=error)
+                    await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+        finally:
+            if holds:
+                self._give_turn()
+
+    async def _step(self, record: ErasureRecord) -> None:
+        """One step and the move that follows from it; given up when the erasure ends meanwhile."""
+        step = asyncio.create_task(self._steps.run(record))
+        ended = asyncio.create_task(self._until_final(record.id))
+        try:
+            await asyncio.wait({step, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not step.done():
+                return
+            move = step.result()
+        finally:
+            for task in (step, ended):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+        if move is not None:
+            await self._move(record, move)
+
+    async def _move(self, record: ErasureRecord, move: Move) -> None:
+        require_allowed(record.id, record.state, move.state)
+        await self._registry.advance_erasure(
+            record.id,
+            record.state,
+            move.state,
+            detail=move.detail,
+            version=move.version,
+            round=move.round,
+            data=move.data,
+        )
+        _log.info("erasure_moved", erasure_id=record.id, state=move.state.value, version=move.version)
+
+    async def _until_final(self, erasure_id: str) -> None:
+        with self._feed.listening(f"erasure:{erasure_id}") as heard:
+            while not (await self._registry.get_erasure(erasure_id)).state.is_final:
+                await heard.wait()
+                heard.clear()
+
+    async def _take_turn(self, record: ErasureRecord) -> bool:
+        """Wait for the right to train; False when the erasure ended first."""
+        if self._training.locked():
+            await self._steps.say(record, f"waits for erasure {self._trains} to be live")
+        turn = asyncio.create_task(self._training.acquire())
+        ended = asyncio.create_task(self._until_final(record.id))
+        try:
+            await asyncio.wait({turn, ended}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._training.release()
+            raise
+        finally:
+            ended.cancel()
+            if not turn.done():
+                turn.cancel()
+        if turn.done() and not turn.cancelled():
+            self._trains = record.id
+            return True
+        return False
+
+    def _give_turn(self) -> None:
+        self._trains = ""
+        self._training.release()
+
+    async def _pause(self, record: ErasureRecord, detail: str, seconds: float) -> None:
+        with contextlib.suppress(StaleGeneration, Unavailable):
+            await self._steps.say(record, detail)
+        await asyncio.sleep(seconds)
+
+    async def _fail(self, record: ErasureRecord, why: str, error: Exception) -> None:
+        _log.error("erasure_failed", erasure_id=record.id, state=record.state.value, exc_info=error)
+        detail = f"{record.state.value} failed: {why}"
+        with contextlib.suppress(StaleGeneration):
+            await self._registry.advance_erasure(record.id, record.state, ErasureState.FAILED, detail=detail)
+
+    async def _finish(self, record: ErasureRecord) -> None:
+        if record.state is not ErasureState.CLOSED:
+            await self._jobs.cancel(record.id)
+        if record.state is ErasureState.FAILED:
+            await store_report(self._registry, record.id)
+        _log.info("erasure_ended", erasure_id=record.id, state=record.state.value)

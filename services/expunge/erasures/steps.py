@@ -1,0 +1,271 @@
+"""What is done in each state of an erasure. Every step can be repeated from its beginning without harm.
+
+A step reads what it needs from the registry, has jobs done whose ids follow from the erasure and the
+attempt, and returns where the erasure moves next. What later steps must know is written into the event of
+that move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from expunge.config import Settings
+from expunge.erasures.event_feed import EventFeed
+from expunge.erasures.figures import audit_figures, leaking_facts, memo_figures, training_figures
+from expunge.erasures.flip import Flip, Rebase
+from expunge.erasures.history import History
+from expunge.erasures.lineage import Attempt, Lineage, is_canary, lineages_of, plan_of
+from expunge.erasures.machine import MAX_REBASES
+from expunge.erasures.report import store_report
+from expunge.erasures.training_jobs import TrainingJobs
+from expunge.erasures.verification import Verification, gateway_addresses
+from expunge.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from expunge.facts import ForgetRequest
+from expunge.registry.records import ErasureRecord, Verdict
+from expunge.registry.records import ErasureState as S
+
+if TYPE_CHECKING:
+    from expunge.erasures.history import Registry
+
+_AGAIN_S = 15.0  # a waiting step looks again after so long, also when nothing was heard
+_FAILED_VERIFICATION = "live_verification"
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where an erasure goes next, and what its event says; free of fact text."""
+
+    state: S
+    detail: str = ""
+    version: str = ""
+    round: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Verifier(Protocol):
+    """Asks probes through live gateways; `verification.LiveVerifier` does."""
+
+    async def verify(
+        self, erasure_id: str, request: ForgetRequest, versions: Mapping[str, str], gateways: Sequence[str]
+    ) -> Verification: ...
+
+
+class Steps:
+    """The work of each state.
+
+    Args:
+        wall: epoch seconds, to tell whether an erasure is past its due date.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        jobs: TrainingJobs,
+        verifier: Verifier,
+        feed: EventFeed,
+        settings: Settings,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._verifier = verifier
+        self._feed = feed
+        self._settings = settings
+        self._wall = wall
+        self._flip = Flip(registry, settings)
+
+    async def run(self, record: ErasureRecord) -> Move | None:
+        """Do the work of the state that `record` is in; None: the registry has moved the erasure itself.
+
+        Raises:
+            ExpungeError: the work can't be done; `Unavailable`, `Overloaded` and `DeadlineExceeded` may
+            pass.
+        """
+        step = {
+            S.ACCEPTED: self._suppress,
+            S.SUPPRESSED: self._begin,
+            S.INVERTING: self._invert,
+            S.MEASURING: self._measure,
+            S.TRAINING: self._train,
+            S.AUDITING: self._audit,
+            S.STAGING: self._go_live,
+            S.LIVE: self._verify,
+            S.VERIFIED: self._close,
+        }[record.state]
+        return await step(record, await History.read(self._registry, record.id))
+
+    async def say(self, record: ErasureRecord, detail: str) -> None:
+        """Show why an erasure waits, unless it says so already."""
+        if self._wall() > record.due_at:
+            detail = f"past its due date; {detail}"
+        if (await self._registry.get_erasure(record.id)).detail != detail:
+            await self._registry.advance_erasure(record.id, record.state, record.state, detail=detail)
+
+    async def _suppress(self, record: ErasureRecord, history: History) -> Move:
+        while True:
+            try:
+                seconds = await self._registry.await_guard(record.id, self._settings.lease_s)
+            except DeadlineExceeded as error:
+                await self.say(record, error.message)
+                continue
+            return Move(S.SUPPRESSED, data={"seconds_suppressed": seconds})
+
+    async def _begin(self, record: ErasureRecord, history: History) -> Move:
+        reopened = history.entered(S.INVERTING) is not None
+        return Move(S.INVERTING, round=record.round + 1 if reopened else record.round)
+
+    async def _invert(self, record: ErasureRecord, history: History) -> Move:
+        withdrawn = frozenset(name for found in history.every("withdrawn") for name in found.values())
+        moved = await self._flip.back(record, withdrawn) if withdrawn else {}
+        if record.round > self._settings.max_rounds:
+            return await self._give_up(
+                record, f"still leaks after {record.round - 1} rounds", {"back_on": moved}
+            )
+        plan = await self._plan(record)
+        leaking = history.latest("leaking") if record.round > 1 else []
+        data: dict[str, Any] = {"plan": plan, "back_on": moved}
+        if record.round == 1 or leaking:
+            attempt = Attempt(record.id, record.round, history.rebases)
+            result = await self._jobs.invert(attempt, lineages_of(plan)[0], leaking or [])
+            data["candidates"] = sum(map(len, result.candidates.values()))
+            data["dropped"] = result.dropped
+        return Move(S.MEASURING, data=data)
+
+    async def _measure(self, record: ErasureRecord, history: History) -> Move:
+        attempt, lineages = self._attempt(record, history)
+        data: dict[str, Any] = {}
+        waiting = await self._to_train(record, lineages)
+        for lineage in waiting:
+            spec, result = await self._jobs.measure(attempt, lineage)
+            if lineage is waiting[0]:
+                data = memo_figures(spec.candidates, result)
+        return Move(S.TRAINING if waiting else S.STAGING, data=data)
+
+    async def _train(self, record: ErasureRecord, history: History) -> Move:
+        attempt, lineages = self._attempt(record, history)
+        floor = await self._jobs.floor(record.id)
+        trained = {
+            lineage.live_version: await self._jobs.unlearn(attempt, lineage, floor)
+            for lineage in await self._to_train(record, lineages)
+        }
+        versions = {live: result.version for live, result in trained.items()}
+        first = next(iter(trained.values()))
+        return Move(S.AUDITING, version=first.version, data={"versions": versions, **training_figures(first)})
+
+    async def _audit(self, record: ErasureRecord, history: History) -> Move:
+        attempt, lineages = self._attempt(record, history)
+        floor = await self._jobs.floor(record.id)
+        versions: Mapping[str, str] = history.latest("versions", S.AUDITING)
+        results = [
+            await self._jobs.audit(attempt, lineage, versions[lineage.live_version], floor)
+            for lineage in lineages
+            if lineage.live_version in versions
+        ]
+        failed = [result for result in results if not result.passed]
+        figures = audit_figures(record.id, (failed or results)[0])
+        if not failed:
+            return Move(S.STAGING, data=figures)
+        gates = ", ".join(figures["failed_gates"]) or f"{len(figures['failed_erasures'])} earlier erasures"
+        detail = f"gates not met in round {record.round}: {gates}"
+        if record.round >= self._settings.max_rounds:
+            return await self._give_up(record, detail, figures)
+        leaking = sorted({fact for result in failed for fact in leaking_facts(record.id, result)})
+        return Move(S.INVERTING, detail, round=record.round + 1, data={**figures, "leaking": leaking})
+
+    async def _go_live(self, record: ErasureRecord, history: History) -> Move | None:
+        plan = history.plan
+        successors: Mapping[str, str] = history.latest("versions", S.AUDITING) or {}
+        versions = {live: successors.get(live, live) for live in plan.values()}
+        try:
+            flipped = await self._flip.forward(record, plan, versions)
+        except Rebase as change:
+            return await self._rebase(record, history, str(change))
+        except (FailedPrecondition, DeadlineExceeded) as error:
+            if error.reason not in _STAGING_MAY_PASS:
+                raise
+            await self._wait(record, f"waits for replicas: {error.message}", "member:", "rollout:")
+            return None
+        await self._registry.advance_erasure(record.id, S.LIVE, S.LIVE, data={"flip_ms": flipped.flip_ms})
+        return None
+
+    async def _verify(self, record: ErasureRecord, history: History) -> Move | None:
+        request = (await self._registry.get_erasure(record.id, with_request=True)).request
+        assert request is not None
+        plan = await self._plan(record)
+        gateways = gateway_addresses(await self._registry.members())
+        found = await self._verifier.verify(record.id, request, plan, gateways)
+        data = {"verification": found.to_data()}
+        if found.leaks:
+            await self._withdraw(record, set(plan.values()))
+            detail = f"live verification brought out {len(found.leaks)} facts; back on the version before"
+            leaks: dict[str, Any] = {"withdrawn": plan, "leaking": sorted(found.leaks), **data}
+            return Move(S.INVERTING, detail, round=record.round + 1, data=leaks)
+        if found.is_complete:
+            return Move(S.VERIFIED, data=data)
+        detail = (
+            f"waits to be verified: of {found.asked} probes {found.refused} were refused by the guard of "
+            f"another erasure, {found.unanswered} not answered, {found.other_version} went to another version"
+        )
+        await self._wait(record, detail, "member:", "rollout:", "erasure:")
+        return None
+
+    async def _close(self, record: ErasureRecord, history: History) -> Move:
+        await store_report(self._registry, record.id)
+        return Move(S.CLOSED)
+
+    async def _give_up(self, record: ErasureRecord, detail: str, data: Mapping[str, Any]) -> Move:
+        return Move(S.FAILED, f"{detail}; suppression stays until an operator decides", data=data)
+
+    async def _rebase(self, record: ErasureRecord, history: History, why: str) -> Move:
+        if history.rebases >= MAX_REBASES:
+            return await self._give_up(record, f"rebased {MAX_REBASES} times and again {why}", {})
+        data = {"rebase": history.rebases + 1, "plan": await self._plan(record)}
+        return Move(S.MEASURING, f"trains again: {why}", data=data)
+
+    async def _plan(self, record: ErasureRecord) -> dict[str, str]:
+        """What every alias points at, once none is split over several versions."""
+        with self._feed.listening("rollout:") as heard:
+            while True:
+                heard.clear()
+                rollouts = await self._registry.list_rollouts()
+                split = [rollout.alias for rollout in rollouts if is_canary(rollout)]
+                if not split:
+                    return plan_of(rollouts)
+                await self.say(record, f"waits for the canary of alias {', '.join(split)} to end")
+                await heard.wait()
+
+    async def _to_train(self, record: ErasureRecord, lineages: Sequence[Lineage]) -> list[Lineage]:
+        return [one for one in lineages if not await self._jobs.meets(one.live_version, record.id)]
+
+    async def _withdraw(self, record: ErasureRecord, versions: set[str]) -> None:
+        """Take back the verdicts of versions that leaked, so that they can't go live again."""
+        policy = await self._registry.get_policy()
+        audit = f"{record.id}-r{record.round}-{_FAILED_VERIFICATION}"
+        await self._registry.put_verdicts(
+            [
+                Verdict(name, record.id, policy, False, audit, (_FAILED_VERIFICATION,))
+                for name in sorted(versions)
+            ]
+        )
+
+    async def _wait(self, record: ErasureRecord, detail: str, *topics: str) -> None:
+        """Say why, then wait until something happens under `topics`, or a while."""
+        await self.say(record, detail)
+        with self._feed.listening(*topics) as heard, contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(heard.wait(), _AGAIN_S)
+
+    def _attempt(self, record: ErasureRecord, history: History) -> tuple[Attempt, tuple[Lineage, ...]]:
+        return Attempt(record.id, record.round, history.rebases), lineages_of(history.plan)
+
+
+_STAGING_MAY_PASS = (
+    "VERSION_NOT_STAGED",
+    "NO_FREE_SLOT",
+    DeadlineExceeded.default_reason,
+    Unavailable.default_reason,
+)
