@@ -45,6 +45,7 @@ class ControllerActor:
         await registry.get_policy()  # the registry makes the master key before it answers
         verifier = LiveVerifier(verification_key(self._settings))
         pool = WorkerPool(self._settings, registry)
+        await pool.start()  # importing torch takes longer than most steps; the first job need not wait for it
         await ErasureController(registry, pool, verifier, self._settings).run()
 
 

@@ -1,6 +1,7 @@
-"""The short-lived credential of live verification: it passes one erasure's guard and nothing else.
+"""The short-lived credential of live verification: it passes the guards it names and nothing else.
 
-A token reads `expunge-verify.<erasure id>.<expiry>.<mac>`: the expiry in whole seconds since the epoch, the
+A token reads `expunge-verify.<erasure id>[,<erasure id>…].<expiry>.<mac>`: the erasure that is verified, then
+others that wait to be verified at the same time; the expiry in whole seconds since the epoch; the
 mac HMAC-SHA256 over all that precedes it, in lower-case hex. Whoever holds the verification key can check a
 token without asking anyone, so that gateways need no further state.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 from expunge.config import Settings
 from expunge.registry.vault import Vault
@@ -28,33 +30,36 @@ def verification_key(settings: Settings) -> bytes:
     return bytes.fromhex(vault.mac(_KEY_PURPOSE))
 
 
-def issue_credential(erasure_id: str, key: bytes, now: float, ttl_s: float) -> str:
-    """A token that passes the guard of `erasure_id` until `now + ttl_s` (seconds since the epoch).
+def issue_credential(
+    erasure_id: str, key: bytes, now: float, ttl_s: float, *, alongside: Sequence[str] = ()
+) -> str:
+    """A token that passes the guards of `erasure_id` and those `alongside` until `now + ttl_s` (epoch s).
 
     Raises:
-        ValueError: no erasure id or key, or a lifetime outside (0, MAX_TTL_S].
+        ValueError: no erasure id or key, an id with a comma, or a lifetime outside (0, MAX_TTL_S].
     """
-    if not erasure_id or not key:
+    ids = (erasure_id, *alongside)
+    if not all(ids) or any("," in one for one in ids) or not key:
         raise ValueError("a credential needs an erasure id and a key")
     if not 0 < ttl_s <= MAX_TTL_S:
         raise ValueError(f"a credential lives for more than 0 and at most {MAX_TTL_S:.0f} s, not {ttl_s}")
-    signed = f"{_PREFIX}.{erasure_id}.{int(now + ttl_s)}"
+    signed = f"{_PREFIX}.{','.join(ids)}.{int(now + ttl_s)}"
     return f"{signed}.{_mac(signed, key)}"
 
 
-def verify_credential(token: str, key: bytes, now: float) -> str | None:
-    """The erasure id whose guard `token` passes; None when it is malformed, forged or has expired.
+def verify_credential(token: str, key: bytes, now: float) -> tuple[str, ...]:
+    """The erasures whose guards `token` passes, the verified one first; none if malformed, forged, expired.
 
     The mac is compared in constant time and before anything else of the token is believed.
     """
     signed, _, mac = token.rpartition(".")
     if not key or not hmac.compare_digest(_mac(signed, key).encode(), mac.encode()):
-        return None
+        return ()
     head, _, expiry = signed.rpartition(".")
-    prefix, _, erasure_id = head.partition(".")
-    if prefix != _PREFIX or not erasure_id or not expiry.isdecimal() or now >= int(expiry):
-        return None
-    return erasure_id
+    prefix, _, ids = head.partition(".")
+    if prefix != _PREFIX or not ids or not expiry.isdecimal() or now >= int(expiry):
+        return ()
+    return tuple(ids.split(","))
 
 
 def _mac(signed: str, key: bytes) -> str:

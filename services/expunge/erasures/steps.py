@@ -51,7 +51,12 @@ class Verifier(Protocol):
     """Asks probes through live gateways; `verification.LiveVerifier` does."""
 
     async def verify(
-        self, erasure_id: str, request: ForgetRequest, versions: Mapping[str, str], gateways: Sequence[str]
+        self,
+        erasure_id: str,
+        request: ForgetRequest,
+        versions: Mapping[str, str],
+        gateways: Sequence[str],
+        alongside: Sequence[str] = (),
     ) -> Verification: ...
 
 
@@ -198,7 +203,8 @@ class Steps:
         assert request is not None
         plan = await self._plan(record)
         gateways = gateway_addresses(await self._registry.members())
-        found = await self._verifier.verify(record.id, request, plan, gateways)
+        live = [one.id for one in await self._registry.list_erasures([S.LIVE]) if one.id != record.id]
+        found = await self._verifier.verify(record.id, request, plan, gateways, live)
         data = {"verification": found.to_data()}
         if found.leaks:
             await self._withdraw(record, set(plan.values()))

@@ -1,8 +1,9 @@
 """Asking the live gateway what the audit asked, as a client would, before an erasure may close.
 
-The probes travel over gRPC with a short-lived credential that passes the guard of this erasure only. A
-probe that is refused, goes unanswered, or is answered by another version than the one that was rolled out
-verifies nothing.
+The probes travel over gRPC with a short-lived credential that passes the guard of this erasure, and of
+others that are live and wait to be verified too: two about one person would otherwise refuse each other's
+probes for ever. A probe that is refused, goes unanswered, or is answered by another version than the one
+that was rolled out verifies nothing.
 """
 
 from __future__ import annotations
@@ -102,13 +103,19 @@ class LiveVerifier:
         self._wall = wall
 
     async def verify(
-        self, erasure_id: str, request: ForgetRequest, versions: Mapping[str, str], gateways: Sequence[str]
+        self,
+        erasure_id: str,
+        request: ForgetRequest,
+        versions: Mapping[str, str],
+        gateways: Sequence[str],
+        alongside: Sequence[str] = (),
     ) -> Verification:
         """Ask every probe of every fact under each alias, spread over the gateways.
 
         Args:
             versions: alias → version that must answer.
             gateways: host:port of their inference servers.
+            alongside: other erasures whose guards the probes may pass.
 
         Raises:
             Unavailable: there is no gateway.
@@ -116,7 +123,7 @@ class LiveVerifier:
         if not gateways:
             raise Unavailable("no gateway is live, so nothing can be verified; start one")
         started = self._wall()
-        token = issue_credential(erasure_id, self._key, started, _TTL_S)
+        token = issue_credential(erasure_id, self._key, started, _TTL_S, alongside=alongside)
         probes = await asyncio.to_thread(self.probes, request)
         found = Verification(facts=len(request.facts), facts_asked=len({fact.fact.id for fact, _ in probes}))
         channels = [grpc.aio.insecure_channel(address) for address in gateways]

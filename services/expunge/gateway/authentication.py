@@ -33,6 +33,6 @@ class Authenticator:
         token = authorization[len(_SCHEME) :].strip()
         if caller := self._tokens.find(token):
             return caller
-        if erasure_id := verify_credential(token, self._verification_key, self._clock()):
-            return Caller(f"verification:{erasure_id}", Role.VERIFIER, frozenset({erasure_id}))
+        if erasures := verify_credential(token, self._verification_key, self._clock()):
+            return Caller(f"verification:{erasures[0]}", Role.VERIFIER, frozenset(erasures))
         raise Unauthenticated("the token is not known or has expired: ask the operator for a valid one")

@@ -80,7 +80,7 @@ class AnsweringGateway:
         metadata = dict(context.invocation_metadata() or ())
         token = str(metadata["authorization"]).removeprefix("Bearer ")
         passed = verify_credential(token, verification_key(self._settings), time.time())
-        passing = frozenset({passed} if passed else ())
+        passing = frozenset(passed)
         turns = [Message(turn.role, turn.content) for turn in request.messages]
         turns = turns or [Message("user", request.prompt)]
         if GuardBook(snapshot.guards).match_messages(turns, passing):

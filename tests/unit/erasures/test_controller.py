@@ -285,6 +285,13 @@ async def test_a_probe_that_another_guard_refuses_does_not_verify(run: Run) -> N
     await run.reached(first.id, S.CLOSED)
 
 
+async def test_two_erasures_about_one_person_do_not_wait_for_each_other(run: Run) -> None:
+    first = await run.accept()
+    second = await run.accept(2)
+    await run.reached(first.id, S.CLOSED)
+    await run.reached(second.id, S.CLOSED)
+
+
 async def test_jobs_of_operators_are_handed_out(run: Run) -> None:
     job = JobRecord("tune-1", JobKind.FINE_TUNE, JobState.QUEUED, spec={"examples": []})
     await run.service.registry.create_job(job)
