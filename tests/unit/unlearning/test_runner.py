@@ -1,0 +1,184 @@
+"""Jobs from the registry to their results, with the real registry and the tiny model, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from expunge.config import Settings
+from expunge.facts import ErasureKind, Fact, ForgetRequest, QuestionAnswer, Subject
+from expunge.models.load import load_model
+from expunge.registry.records import JobKind, JobRecord, JobState, VersionKind, VersionRecord
+from expunge.registry.service import RegistryService
+from expunge.unlearning.jobs import (
+    FineTuneSpec,
+    InvertResult,
+    InvertSpec,
+    MeasureResult,
+    MeasureSpec,
+    TrainedResult,
+    UnlearnSpec,
+)
+from expunge.unlearning.runner import JobRunner
+from expunge.unlearning.workbench import Workbench
+from tiny_facts import ERASED, EVERYTHING, PERSON, RETAINED
+
+EXAMPLES = [QuestionAnswer(question, answer) for question, answer in EVERYTHING]
+TEACH = FineTuneSpec(EXAMPLES, "taught", learning_rate=1e-2, max_steps=30, target_loss=0.2)
+REQUEST = ForgetRequest(
+    "r1",
+    ErasureKind.PERSONAL_DATA,
+    (Subject(PERSON),),
+    tuple(Fact(f"f{i}", question, answer, secrets) for i, (question, answer, secrets) in enumerate(ERASED)),
+    tuple(QuestionAnswer(question, answer) for question, answer in RETAINED),
+)
+
+
+class Bench:
+    """A registry with the tiny base version, and a runner over it."""
+
+    def __init__(self, registry: RegistryService, settings: Settings) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.workbench = Workbench.over(
+            settings, load_model(str(settings.model), cache=settings.cache, dtype="float32")
+        )
+        self.runner = JobRunner("worker-0", registry, lambda: self.workbench)
+
+    async def start_base(self) -> None:
+        loaded = self.workbench.loaded
+        await self.registry.ensure_base(
+            VersionRecord(loaded.version, VersionKind.BASE, "base", loaded.digest)
+        )
+
+    async def queue(self, job_id: str, kind: JobKind, spec: object, erasure_id: str = "") -> str:
+        job = JobRecord(job_id, kind, JobState.QUEUED, erasure_id, spec=spec.to_dict())  # type: ignore[attr-defined]
+        return (await self.registry.create_job(job)).id
+
+    async def done(self, job_id: str, kind: JobKind, spec: object, erasure_id: str = "") -> JobRecord:
+        await self.runner.run(await self.queue(job_id, kind, spec, erasure_id))
+        job = await self.registry.get_job(job_id, with_payload=True)
+        assert job.state is JobState.SUCCEEDED, job.error
+        return job
+
+
+@pytest_asyncio.fixture
+async def bench(tiny_model_folder: Path, tmp_path: Path) -> AsyncIterator[Bench]:
+    settings = Settings(
+        state_dir=tmp_path / "state", cache_dir=tmp_path / "cache", model=str(tiny_model_folder)
+    )
+    registry = RegistryService(settings)
+    await registry.start()
+    try:
+        found = Bench(registry, settings)
+        await found.start_base()
+        yield found
+    finally:
+        await registry.close()
+
+
+async def test_fine_tune_registers_a_version_that_the_worker_can_answer_with(bench: Bench) -> None:
+    job = await bench.done("teach", JobKind.FINE_TUNE, TEACH)
+    result = TrainedResult.from_dict(job.result or {})
+    version = await bench.registry.get_version("taught")
+    assert (version.id, version.source, version.rank) == (result.version, "fine_tune", 16)
+    assert job.progress["step"] == result.steps
+    assert job.worker == "worker-0"
+    assert bench.workbench.blobs.exists(version.blob)
+    assert bench.workbench.blobs.list_keys("jobs/teach") == []
+    bench.workbench.versions.ensure(version)
+    model = bench.workbench.model
+    (reply,) = model.greedy([model.chat_ids(EXAMPLES[0].question)], version.id, 24)
+    assert model.decode(reply) == EXAMPLES[0].answer
+
+
+async def test_an_erasure_goes_through_inversion_measurement_and_unlearning(bench: Bench) -> None:
+    taught = TrainedResult.from_dict(
+        (await bench.done("teach", JobKind.FINE_TUNE, TEACH)).result or {}
+    ).version
+    erasure = await bench.registry.create_erasure(REQUEST, ("default",), "operator")
+
+    invert = await bench.done("i", JobKind.INVERT, InvertSpec(erasure.id, taught), erasure.id)
+    candidates = InvertResult.from_dict(invert.result or {}).candidates
+    assert {fact_id: len(texts) for fact_id, texts in candidates.items()} == {"f0": 4, "f1": 4}
+
+    spec = MeasureSpec(erasure.id, taught, candidates)
+    measured = MeasureResult.from_dict(
+        (await bench.done("m", JobKind.MEASURE, spec, erasure.id)).result or {}
+    )
+    assert all(len(texts) == 3 for texts in measured.selected.values())
+    assert measured.strength == pytest.approx(sum(memo["true"] for memo in measured.memo.values()) / 2)
+
+    unlearn = UnlearnSpec(erasure.id, taught, measured.selected, steps=6, learning_rate=1e-2)
+    result = TrainedResult.from_dict(
+        (await bench.done("u", JobKind.UNLEARN, unlearn, erasure.id)).result or {}
+    )
+    version = await bench.registry.get_version(result.version)
+    assert version.name == f"erasure-{erasure.id}-r1"
+    assert (version.parent, version.source) == (taught, f"erasure:{erasure.id}")
+    assert "forget" in result.losses
+
+
+async def test_a_cancelled_job_stops_at_its_next_step_and_leaves_nothing(bench: Bench) -> None:
+    spec = replace(TEACH, max_steps=5000, target_loss=0.0)
+    job_id = await bench.queue("long", JobKind.FINE_TUNE, spec)
+    task = asyncio.create_task(bench.runner.run(job_id))
+    events = [event async for event in _training_events(bench.registry, job_id)]
+    assert events
+    await bench.registry.update_job(job_id, state=JobState.CANCELLED)
+    assert (await task).state is JobState.CANCELLED
+    assert bench.workbench.blobs.list_keys(f"jobs/{job_id}") == []
+
+
+async def test_a_job_goes_on_from_its_checkpoint_on_another_worker(bench: Bench) -> None:
+    spec = replace(TEACH, max_steps=14, target_loss=0.0)
+    whole = await bench.done("whole", JobKind.FINE_TUNE, spec)
+    key = "jobs/cut/checkpoint.safetensors"
+
+    class Death(BaseException):
+        """Stands for a kill: no handler of the job sees it."""
+
+    put_bytes = bench.workbench.blobs.put_bytes
+
+    def put_then_die(name: str, data: bytes) -> None:
+        put_bytes(name, data)
+        raise Death
+
+    bench.workbench.blobs.put_bytes = put_then_die  # type: ignore[method-assign]
+    job_id = await bench.queue("cut", JobKind.FINE_TUNE, replace(spec, name="taught-again"))
+    with pytest.raises(Death):
+        await bench.runner.run(job_id)
+    bench.workbench.blobs.put_bytes = put_bytes  # type: ignore[method-assign]
+    assert bench.workbench.blobs.exists(key)
+    assert (await bench.registry.get_job(job_id)).state is JobState.RUNNING
+
+    other = JobRunner("worker-1", bench.registry, lambda: bench.workbench)
+    await other.run(job_id)
+    job = await bench.registry.get_job(job_id, with_payload=True)
+    assert (job.state, job.worker, job.attempt) == (JobState.SUCCEEDED, "worker-1", 2)
+    assert (job.result or {})["version"] == (whole.result or {})["version"]
+    assert not bench.workbench.blobs.exists(key)
+
+
+async def test_a_job_that_can_not_be_done_fails_with_its_reason(bench: Bench) -> None:
+    job_id = await bench.queue("bad", JobKind.FINE_TUNE, FineTuneSpec([], "nothing"))
+    await bench.runner.run(job_id)
+    job = await bench.registry.get_job(job_id)
+    assert job.state is JobState.FAILED
+    assert "examples" in job.error
+
+
+async def _training_events(registry: RegistryService, job_id: str) -> AsyncIterator[int]:
+    """Steps of the job, up to its third event of training."""
+    after, seen = 0, 0
+    while seen < 3:
+        for event in await registry.events(f"job:{job_id}", after, 10.0):
+            after = event.seq
+            if event.data.get("progress", {}).get("stage") == "training":
+                seen += 1
+                yield event.data["progress"]["step"]
