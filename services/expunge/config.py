@@ -29,20 +29,32 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path("~/.local/share/expunge"), description="Database, blobs and keys live here.")
     cache_dir: Path = Field(Path("~/.cache/expunge"), description="Converted models live here.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite under the state folder.")
-    blob_url: str = Field("", description="fsspec URL of the blob store; empty: a folder under the state folder.")
-    master_key_file: Path | None = Field(None, description="32 bytes, base64; empty: made under the state folder.")
-    tokens_file: Path | None = Field(None, description="YAML file of access tokens; empty: tokens.yaml in the state folder.")
+    blob_url: str = Field(
+        "", description="fsspec URL of the blob store; empty: a folder under the state folder."
+    )
+    master_key_file: Path | None = Field(
+        None, description="32 bytes, base64; empty: made under the state folder."
+    )
+    tokens_file: Path | None = Field(
+        None, description="YAML file of access tokens; empty: tokens.yaml in the state folder."
+    )
 
     # model
-    model: str = Field("bundled", description="'bundled', a hub id, a folder of safetensors, or a .gguf file.")
-    dtype: str = Field("auto", description="auto, bfloat16 or float32; auto: bfloat16 where the CPU or GPU has it.")
+    model: str = Field(
+        "bundled", description="'bundled', a hub id, a folder of safetensors, or a .gguf file."
+    )
+    dtype: str = Field(
+        "auto", description="auto, bfloat16 or float32; auto: bfloat16 where the CPU or GPU has it."
+    )
     default_alias: str = Field("default", description="Alias that points at the base version on first start.")
 
     # serving
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     inference_port: int = Field(50051, ge=0, le=65535, description="gRPC inference port; 0: any free port.")
     operator_port: int = Field(50052, ge=0, le=65535, description="gRPC operator port; 0: any free port.")
-    http_port: int = Field(8088, ge=0, le=65535, description="HTTP port (/healthz, /readyz); 0: any free port.")
+    http_port: int = Field(
+        8088, ge=0, le=65535, description="HTTP port (/healthz, /readyz); 0: any free port."
+    )
     metrics_port: int = Field(9464, ge=0, le=65535, description="Prometheus /metrics port; 0: any free port.")
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
     gateways: int = Field(1, ge=1, description="Gateway replicas, one per node.")
@@ -54,25 +66,35 @@ class Settings(BaseSettings):
     adapter_slots: int = Field(8, ge=2, description="Versions resident on one replica.")
     max_rank: int = Field(64, ge=1, description="Highest LoRA rank that is accepted.")
     max_adapter_bytes: int = Field(512 * 2**20, ge=1, description="Largest adapter upload, in bytes.")
-    stream_batch_s: float = Field(0.02, ge=0.0, le=0.05, description="Tokens are sent together for this long.")
+    stream_batch_s: float = Field(
+        0.02, ge=0.0, le=0.05, description="Tokens are sent together for this long."
+    )
     guard_reply: GuardReply = Field(GuardReply.ERROR, description="How a suppressed prompt is refused.")
 
     # registry
     lease_s: float = Field(15.0, gt=0, description="How long a gateway serves without a confirmed registry.")
-    staging_timeout_s: float = Field(30.0, gt=0, description="A replica that has not staged by then leaves routing.")
+    staging_timeout_s: float = Field(
+        30.0, gt=0, description="A replica that has not staged by then leaves routing."
+    )
 
     # unlearning
     workers: int = Field(1, ge=1, description="Worker actors in the pool.")
     worker_threads: int = Field(2, ge=1, description="Torch threads of one worker.")
-    worker_nice: int = Field(10, ge=0, le=19, description="Nice level of workers, so that serving goes first.")
+    worker_nice: int = Field(
+        10, ge=0, le=19, description="Nice level of workers, so that serving goes first."
+    )
     generator: str = Field("substitution", description="Inverted facts from: substitution, self or endpoint.")
     generator_url: str = Field("", description="OpenAI-compatible endpoint for generator=endpoint.")
     generator_model: str = Field("", description="Model name at that endpoint.")
     candidates: int = Field(4, ge=1, le=16, description="Inverted-fact candidates for each fact.")
     memo_max_cuts: int = Field(4, ge=0, description="MEMO cuts per text in jobs, evenly spread; 0: all.")
-    memo_max_new_tokens: int = Field(32, ge=1, le=200, description="MEMO generation limit in jobs; the paper's is 200.")
+    memo_max_new_tokens: int = Field(
+        32, ge=1, le=200, description="MEMO generation limit in jobs; the paper's is 200."
+    )
     max_rounds: int = Field(3, ge=1, description="Training rounds before an erasure fails.")
-    erasure_days: int = Field(30, ge=1, description="Days until an erasure is due when the operator names no date.")
+    erasure_days: int = Field(
+        30, ge=1, description="Days until an erasure is due when the operator names no date."
+    )
 
     @property
     def state(self) -> Path:

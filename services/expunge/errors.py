@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_LISTED = 10  # violations that a message tells; `violations` holds them all
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -67,9 +69,7 @@ def _rebuild(
     violations: Sequence[Violation],
     retry_after_s: float | None,
 ) -> ExpungeError:
-    return kind(
-        message, reason=reason, metadata=metadata, violations=violations, retry_after_s=retry_after_s
-    )
+    return kind(message, reason=reason, metadata=metadata, violations=violations, retry_after_s=retry_after_s)
 
 
 class InvalidRequest(ExpungeError):
@@ -81,6 +81,13 @@ class InvalidRequest(ExpungeError):
     def of(cls, field: str, message: str) -> InvalidRequest:
         """The error for one bad field."""
         return cls(f"{field}: {message}", violations=[Violation(field, message)])
+
+    @classmethod
+    def of_all(cls, violations: Sequence[Violation]) -> InvalidRequest:
+        """The error for several bad fields; its message tells the first ten."""
+        listed = "; ".join(f"{violation.field}: {violation.message}" for violation in violations[:_LISTED])
+        more = f"; and {len(violations) - _LISTED} more" if len(violations) > _LISTED else ""
+        return cls(listed + more, violations=violations)
 
 
 class InvalidAdapter(InvalidRequest):

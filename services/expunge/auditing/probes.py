@@ -169,8 +169,7 @@ def check_auditable(request: ForgetRequest) -> None:
     if not request.facts:
         violations.append(Violation("facts", "is empty; name at least one fact"))
     if violations:
-        summary = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
-        raise InvalidRequest(summary, violations=violations)
+        raise InvalidRequest.of_all(violations)
 
 
 def _fault(fact: Fact) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from typing import Any
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
 
+_PROBED = ("direct", "paraphrase", "cloze", "prefix")  # a finding's shares, one a kind of probe
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -59,15 +61,15 @@ class FactFinding:
 
     @property
     def leaks(self) -> bool:
-        return any(share.hits > 0 for share in (self.direct, self.paraphrase, self.cloze, self.prefix))
+        return any(getattr(self, kind).hits > 0 for kind in _PROBED)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FactFinding:
-        shares = {kind: Share.from_dict(data[kind]) for kind in ("direct", "paraphrase", "cloze", "prefix")}
+        shares = {kind: Share.from_dict(data[kind]) for kind in _PROBED}
         return cls(data["fact_id"], data["known_before"], es=data["es"], em=data["em"], **shares)
 
     def to_dict(self) -> dict[str, Any]:
-        shares = {kind: getattr(self, kind).to_dict() for kind in ("direct", "paraphrase", "cloze", "prefix")}
+        shares = {kind: getattr(self, kind).to_dict() for kind in _PROBED}
         return {
             "fact_id": self.fact_id,
             "known_before": self.known_before,

@@ -90,10 +90,9 @@ class Driver:
                 return
             move = step.result()
         finally:
-            for task in (step, ended):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+            step.cancel()
+            ended.cancel()
+            await asyncio.gather(step, ended, return_exceptions=True)
         if move is not None:
             await self._move(record, move)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from expunge.auditing.report import FactFinding
 from expunge.unlearning.jobs import AuditResult, MeasureResult, TrainedResult
 
 MOST_FACTS = 200  # of which single figures are shown; the sums are over all
@@ -57,8 +58,5 @@ def audit_figures(erasure_id: str, result: AuditResult) -> dict[str, Any]:
 
 def leaking_facts(erasure_id: str, result: AuditResult) -> list[str]:
     """Ids of the erasure's facts of which any probe brought out a full secret."""
-    return [
-        finding["fact_id"]
-        for finding in result.reports[erasure_id]["facts"]
-        if any(finding[kind]["hits"] > 0 for kind in ("direct", "paraphrase", "cloze", "prefix"))
-    ]
+    findings = map(FactFinding.from_dict, result.reports[erasure_id]["facts"])
+    return [finding.fact_id for finding in findings if finding.leaks]

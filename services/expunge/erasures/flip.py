@@ -47,8 +47,7 @@ class Flip:
 
         Raises:
             Rebase: an alias points elsewhere by now, is split over several versions, or is new; or a
-            successor
-                does not meet an erasure that joined the floor meanwhile.
+                successor does not meet an erasure that joined the floor meanwhile.
             StaleGeneration: the erasure is not in staging any more.
             FailedPrecondition: no replica could stage.
             DeadlineExceeded: staging took too long.

@@ -21,6 +21,18 @@ _LOOKALIKES = str.maketrans(
     }
     | _LIGATURES
 )
+_DISGUISED = re.compile(  # letters in other dress that no normal form takes apart
+    r"(?:LATIN LETTER SMALL CAPITAL|NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER"
+    r"|REGIONAL INDICATOR SYMBOL LETTER) ([A-Z])"
+)
+_DRESSES = ((0x0250, 0x02AF), (0x1D00, 0x1D7F), (0xA730, 0xA7FF), (0x1F150, 0x1F1FF))
+_LOOKALIKES |= {
+    code: match[1].lower()
+    for first, last in _DRESSES
+    for code in range(first, last + 1)
+    if (match := _DISGUISED.fullmatch(unicodedata.name(chr(code), "")))
+}
+_LOOKALIKES |= dict.fromkeys(map(ord, "\u115f\u1160"), "")  # letters that nobody sees
 TITLES = frozenset(
     facts.words("mr mrs ms miss dr prof professor sir madam lord lady jr sr ii iii iv phd md esq st")
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from expunge.registry.records import ErasureState, EventRecord
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     Registry = RegistryService | RegistryClient
 
 
+class EventSource(Protocol):
+    """The part of the registry that tells what happened."""
+
+    async def events(self, topic_prefix: str, after_seq: int, timeout_s: float) -> Sequence[EventRecord]: ...
+
+
 @dataclass(frozen=True)
 class History:
     """The events of one erasure, oldest first."""
@@ -22,7 +28,7 @@ class History:
     events: tuple[EventRecord, ...]
 
     @classmethod
-    async def read(cls, registry: Registry, erasure_id: str) -> History:
+    async def read(cls, registry: EventSource, erasure_id: str) -> History:
         """All events of the erasure itself (not those of its jobs)."""
         topic = f"erasure:{erasure_id}"
         found: list[EventRecord] = []

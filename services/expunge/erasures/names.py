@@ -15,12 +15,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from expunge import facts
+from expunge.auditing.leaks import is_unspaced
 from expunge.erasures.folding import TITLES, FoldedText, fold
 from expunge.erasures.words import is_common
 
 MAX_EXTRA_WORDS = 2
 _COMPACT_CHARS = 48  # the longest run of letters that is tried as one name
 _START = 3
+_LEAST_BROKEN = 5  # letters of a telling part that is recognised in pieces ('Kowal czyk'; not 'car man')
 _ORGANISATION_WORDS = frozenset(
     facts.words(
         """ltd limited inc incorporated corp corporation co company llc llp plc gmbh ag kg kgaa se sa sarl srl
@@ -33,13 +35,6 @@ _ORGANISATION_WORDS = frozenset(
 _SUFFIXES = ("s", "es", "ns", "em", "om", "u", "ova", "ove", "ovi", "ovu", "ovou")
 _A_ENDINGS = ("y", "u", "ou", "ovi", "e")
 _LEET = (str.maketrans("0134578@$", "oieastbas"), str.maketrans("0134578@$", "oleastbas"))
-_UNSPACED = (  # Thai and Lao, Burmese, Khmer, Japanese kana, Han
-    ("\u0e00", "\u0eff"),
-    ("\u1000", "\u109f"),
-    ("\u1780", "\u17ff"),
-    ("\u3040", "\u30ff"),
-    ("\u3400", "\u9fff"),
-)
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class NameIndex:
         for word in words:
             for form in _forms(word):
                 self._parts.setdefault(form, set()).add(erasure_id)
-        if any(low <= char <= high for char in name for low, high in _UNSPACED):
+        if is_unspaced(name):
             self._unspaced.setdefault("".join(folded.words), set()).add(erasure_id)
             return
         for order in {words, words[::-1], tuple(folded.words)}:
@@ -109,17 +104,20 @@ class NameIndex:
 
     def _compact_runs(self, text: FoldedText) -> Iterable[str]:
         for start in range(len(text.words)):
-            run, longest = "", 0
+            run, longest, unusual = "", 0, False
             for index in range(start, len(text.words)):
                 word = text.words[index]
                 run += word
                 longest = max(longest, len(word))
+                unusual = unusual or not is_common(word)
                 if len(run) > _COMPACT_CHARS or not self._starts_name(run):
                     break
                 for form in _read(run):
                     if form in self._compact and (index > start or not is_common(form) or text.named[start]):
                         yield from self._compact[form]
-                    if index >= start + 2 and longest <= 2 and form in self._telling:
+                    spelled = index >= start + 2 and longest <= 2
+                    broken = index > start and unusual and len(form) >= _LEAST_BROKEN and not is_common(form)
+                    if (spelled or broken) and form in self._telling:
                         yield from self._telling[form]
 
     def _starts_name(self, run: str) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from expunge.erasures.history import History
 from expunge.errors import FailedPrecondition
-from expunge.registry.records import ErasureRecord, ErasureState
+from expunge.registry.records import AuditRecord, ErasureRecord, ErasureState
 
 if TYPE_CHECKING:
     from expunge.erasures.history import Registry
@@ -45,6 +45,16 @@ class StoredReport:
     markdown: str
 
 
+class ReportSource(Protocol):
+    """The part of the registry that stored reports come from."""
+
+    async def get_erasure(self, erasure_id: str, with_request: bool = False) -> ErasureRecord: ...
+
+    async def list_audits(self, version: str = "", erasure_id: str = "") -> Sequence[AuditRecord]: ...
+
+    async def get_audit(self, audit_id: str) -> AuditRecord: ...
+
+
 async def store_report(registry: Registry, erasure_id: str) -> StoredReport:
     """Store the report of an erasure as it stands. Safe to repeat: a stored one is left as it is."""
     record = await registry.get_erasure(erasure_id)
@@ -54,7 +64,7 @@ async def store_report(registry: Registry, erasure_id: str) -> StoredReport:
     return await read_report(registry, erasure_id)
 
 
-async def read_report(registry: Registry, erasure_id: str) -> StoredReport:
+async def read_report(registry: ReportSource, erasure_id: str) -> StoredReport:
     """The latest stored report of an erasure.
 
     Raises:

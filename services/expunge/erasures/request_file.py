@@ -23,8 +23,7 @@ def read_request_file(path: Path) -> dict[str, object]:
 
     Raises:
         InvalidRequest: the file is missing, too large, not UTF-8, of another ending, or not of its format;
-        the
-            field is `<file name>:<line>`.
+            the field is `<file name>:<line>`.
     """
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:

@@ -21,11 +21,13 @@ _LONGEST_CODE = 64
 
 
 class SecretIndex:
-    """Secrets of many erasures, by their first word."""
+    """Secrets of many erasures, looked up in time that depends on the text and hardly on their number."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, list[tuple[tuple[str, ...], str]]] = {}  # first word → (words, erasure id)
+        self._runs: dict[tuple[str, ...], set[str]] = {}  # words in a row → erasure ids
+        self._run_lengths: dict[str, set[int]] = {}  # first word → how long the runs are that begin with it
         self._codes: dict[str, set[str]] = {}  # letters and digits in one run → erasure ids
+        self._code_starts: set[str] = set()  # every beginning of a key of `_codes`
         self._plain: dict[str, set[str]] = {}  # a single ordinary word → erasure ids
 
     def add(self, erasure_id: str, secret: str) -> None:
@@ -35,6 +37,7 @@ class SecretIndex:
         content = [word for word in words if is_content(word)]
         if _is_code(secret, letters):
             self._codes.setdefault(letters, set()).add(erasure_id)
+            self._code_starts.update(letters[:end] for end in range(1, len(letters) + 1))
         if len(words) > PASSAGE_RUN:
             for start in range(len(words) - PASSAGE_RUN + 1):
                 self._watch_run(words[start : start + PASSAGE_RUN], erasure_id)
@@ -47,17 +50,14 @@ class SecretIndex:
         """The erasures of which `text` quotes a secret that is telling by itself."""
         words = text.words
         for start, word in enumerate(words):
-            for run, erasure_id in self._runs.get(word, ()):
-                if words[start : start + len(run)] == run:
-                    yield erasure_id
-            if not self._codes:
-                continue
-            letters = ""
-            for part in words[start:]:
-                letters += part
-                if len(letters) > _LONGEST_CODE:
-                    break
+            for length in self._run_lengths.get(word, ()):
+                yield from self._runs.get(words[start : start + length], ())
+            letters, end = word, start + 1
+            while letters in self._code_starts:
                 yield from self._codes.get(letters, ())
+                if end == len(words):
+                    break
+                letters, end = letters + words[end], end + 1
 
     def plain(self, words: Iterable[str]) -> set[str]:
         """The erasures of which `words` hold a secret that needs support."""
@@ -68,7 +68,8 @@ class SecretIndex:
         return found
 
     def _watch_run(self, run: tuple[str, ...], erasure_id: str) -> None:
-        self._runs.setdefault(run[0], []).append((run, erasure_id))
+        self._runs.setdefault(run, set()).add(erasure_id)
+        self._run_lengths.setdefault(run[0], set()).add(len(run))
 
 
 def _is_code(secret: str, letters: str) -> bool:

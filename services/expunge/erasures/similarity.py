@@ -62,9 +62,7 @@ class Window:
 
     def shared(self, question: Question, besides: Collection[str] = ()) -> float:
         """w(P ∩ Q), leaving out the stems in `besides`."""
-        return sum(
-            weight for part, weight in self.weights.items() if part in question.stems and part not in besides
-        )
+        return sum(self.weights.get(part, 0.0) for part in question.stems if part not in besides)
 
 
 class QuestionIndex:
@@ -105,12 +103,13 @@ class QuestionIndex:
 
     def asked(self, window: Window) -> Iterable[str]:
         """The erasures one of whose questions `window` asks."""
+        whole_weight = sum(window.weights.values())
         for question in self._candidates(window):
             own = {part for part, ids in window.name_stems.items() if question.erasure_id in ids}
-            rest = sum(weight for part, weight in window.weights.items() if part not in own)
             shared = window.shared(question, own)
-            if rest <= 0:
+            if shared <= 0:
                 continue
+            rest = whole_weight - sum(window.weights[part] for part in own)
             containment, coverage = shared / rest, shared / question.weight
             if own:
                 in_scope = containment >= NAMED_CONTAINMENT and coverage >= NAMED_COVERAGE

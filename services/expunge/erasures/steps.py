@@ -24,8 +24,9 @@ from expunge.erasures.machine import MAX_REBASES
 from expunge.erasures.report import store_report
 from expunge.erasures.training_jobs import TrainingJobs
 from expunge.erasures.verification import Verification, gateway_addresses
-from expunge.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from expunge.errors import DeadlineExceeded, ExpungeError, FailedPrecondition, Unavailable
 from expunge.facts import ForgetRequest
+from expunge.registry.audits import LIVE_LEAK
 from expunge.registry.records import ErasureRecord, Verdict
 from expunge.registry.records import ErasureState as S
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from expunge.erasures.history import Registry
 
 _AGAIN_S = 15.0  # a waiting step looks again after so long, also when nothing was heard
-_FAILED_VERIFICATION = "live_verification"
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ class Steps:
         """Do the work of the state that `record` is in; None: the registry has moved the erasure itself.
 
         Raises:
-            ExpungeError: the work can't be done; `Unavailable`, `Overloaded` and `DeadlineExceeded` may
-            pass.
+            ExpungeError: the work can't be done; `Unavailable`, `Overloaded` and `DeadlineExceeded` may pass.
         """
         step = {
             S.ACCEPTED: self._suppress,
@@ -124,9 +123,13 @@ class Steps:
         reopened = history.entered(S.INVERTING) is not None
         return Move(S.INVERTING, round=record.round + 1 if reopened else record.round)
 
-    async def _invert(self, record: ErasureRecord, history: History) -> Move:
+    async def _invert(self, record: ErasureRecord, history: History) -> Move | None:
         withdrawn = frozenset(name for found in history.every("withdrawn") for name in found.values())
-        moved = await self._flip.back(record, withdrawn) if withdrawn else {}
+        try:
+            moved = await self._flip.back(record, withdrawn) if withdrawn else {}
+        except (FailedPrecondition, DeadlineExceeded) as error:
+            await self._wait_for_replicas(record, error)
+            return None
         if record.round > self._settings.max_rounds:
             return await self._give_up(
                 record, f"still leaks after {record.round - 1} rounds", {"back_on": moved}
@@ -191,9 +194,7 @@ class Steps:
         except Rebase as change:
             return await self._rebase(record, history, str(change))
         except (FailedPrecondition, DeadlineExceeded) as error:
-            if error.reason not in _STAGING_MAY_PASS:
-                raise
-            await self._wait(record, f"waits for replicas: {error.message}", "member:", "rollout:")
+            await self._wait_for_replicas(record, error)
             return None
         await self._registry.advance_erasure(record.id, S.LIVE, S.LIVE, data={"flip_ms": flipped.flip_ms})
         return None
@@ -251,13 +252,16 @@ class Steps:
     async def _withdraw(self, record: ErasureRecord, versions: set[str]) -> None:
         """Take back the verdicts of versions that leaked, so that they can't go live again."""
         policy = await self._registry.get_policy()
-        audit = f"{record.id}-r{record.round}-{_FAILED_VERIFICATION}"
+        audit = f"{record.id}-r{record.round}-{LIVE_LEAK}"
         await self._registry.put_verdicts(
-            [
-                Verdict(name, record.id, policy, False, audit, (_FAILED_VERIFICATION,))
-                for name in sorted(versions)
-            ]
+            [Verdict(name, record.id, policy, False, audit, (LIVE_LEAK,)) for name in sorted(versions)]
         )
+
+    async def _wait_for_replicas(self, record: ErasureRecord, error: ExpungeError) -> None:
+        """Wait where it is only the replicas that are not ready. Raises `error` where it is anything else."""
+        if error.reason not in _STAGING_MAY_PASS:
+            raise error
+        await self._wait(record, f"waits for replicas: {error.message}", "member:", "rollout:")
 
     async def _wait(self, record: ErasureRecord, detail: str, *topics: str) -> None:
         """Say why, then wait until something happens under `topics`, or a while."""

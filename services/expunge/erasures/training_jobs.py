@@ -95,11 +95,6 @@ class TrainingJobs:
                 selected |= MeasureResult.from_dict(job.result or {}).selected
         return selected
 
-    async def trained(self, attempt: Attempt, lineage: Lineage) -> str:
-        """The version that `unlearn` made in this attempt. Raises NotFound before."""
-        job = await self._registry.get_job(attempt.job_id(JobKind.UNLEARN, lineage), with_payload=True)
-        return TrainedResult.from_dict(job.result or {}).version
-
     async def meets(self, version: str, erasure_id: str) -> bool:
         """Whether an audit has shown that `version` meets the erasure under the policy in force."""
         policy = await self._registry.get_policy()

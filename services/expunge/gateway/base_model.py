@@ -8,7 +8,6 @@ from pathlib import Path
 from expunge.config import Settings
 from expunge.lora.shape import ModelShape
 from expunge.models.manifest import base_version_id, manifest_digest
-from expunge.models.skeleton import empty_model
 from expunge.models.source import resolve_folder
 from expunge.registry.blobs import BlobStore
 from expunge.registry.client import RegistryClient
@@ -37,13 +36,16 @@ class BaseModel:
         """Id of the base version."""
         return base_version_id(self.digest)
 
-    @property
-    def shape_key(self) -> str:
-        """Key of the blob that holds its shape, by which gateways validate adapters without the model."""
-        return f"models/{self.digest}/shape.json"
-
     def shape(self) -> ModelShape:
+        """Its linear layers."""
+        from expunge.models.skeleton import empty_model  # imports transformers; gateways start without it
+
         return ModelShape.of(empty_model(self.folder), self.digest)
+
+
+def shape_key(digest: str) -> str:
+    """Key of the blob with a base model's shape; gateways validate adapters by it, without the model."""
+    return f"models/{digest}/shape.json"
 
 
 async def publish_base(registry: RegistryClient, settings: Settings, base: BaseModel) -> None:
@@ -53,5 +55,5 @@ async def publish_base(registry: RegistryClient, settings: Settings, base: BaseM
         FailedPrecondition: the state folder belongs to another base model.
     """
     blobs = BlobStore(settings.resolved_blob_url)
-    blobs.put_bytes(base.shape_key, base.shape().to_json().encode())
+    blobs.put_bytes(shape_key(base.digest), base.shape().to_json().encode())
     await registry.ensure_base(VersionRecord(base.version, VersionKind.BASE, "base", base.digest))

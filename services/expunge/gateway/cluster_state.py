@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from expunge.errors import ExpungeError
 from expunge.gateway.follower import Follower
@@ -40,14 +39,18 @@ class ClusterState:
         needed = {target.version for rollout in rollouts for target in rollout.targets}
         return any(needed <= set(engine.staged) for engine in self._engines if engine.routable)
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether it looks; false after an error that no retry can mend."""
+        return self._task is not None and not self._task.done()
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._watch(), name="cluster-state")
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
 
     async def refresh(self) -> None:
         """Look once.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -85,8 +84,7 @@ class Follower:
         if self._task is None:
             return
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait({self._task})
         self._task = None
         self._leased_until = float("-inf")
         await self._registry.leave(self._member)
@@ -135,13 +133,16 @@ class Follower:
         sent_at = self._clock()
         snapshot = await self._registry.watch(report, known, self._lease_s / _POLLS_PER_LEASE)
         if snapshot is not None:
-            self._apply(snapshot)
+            await self._apply(snapshot)
         self._leased_until = sent_at + self._lease_s
 
-    def _apply(self, snapshot: Snapshot) -> None:
+    async def _apply(self, snapshot: Snapshot) -> None:
         before = self._view
         same_guards = before is not None and before.snapshot.guards == snapshot.guards
-        guards = before.guards if before and same_guards else self._build_guards(snapshot.guards)
+        if before and same_guards:
+            guards = before.guards
+        else:  # of ten thousand facts it takes seconds, in which requests go on
+            guards = await asyncio.to_thread(self._build_guards, snapshot.guards)
         view = View(snapshot, {rollout.alias: rollout for rollout in snapshot.rollouts}, guards)
         self._view = view
         self._on_view(view)

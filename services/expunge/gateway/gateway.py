@@ -125,7 +125,8 @@ class Gateway:
     @property
     def is_alive(self) -> bool:
         """Whether it does its work; false once a background task has ended by an error."""
-        return self.follower.is_following and self._readiness is not None and not self._readiness.done()
+        shows_readiness = self._readiness is not None and not self._readiness.done()
+        return self.follower.is_following and self._cluster.is_watching and shows_readiness
 
     async def start(self) -> None:
         """Listen, follow the registry, and serve.
@@ -177,6 +178,7 @@ class Gateway:
         for server in (self._probes, self._metrics_server):
             if server is not None:
                 await asyncio.to_thread(server.close)
+        self._spool.close()
         self._claims.release()
 
     def _on_view(self, view: View) -> None:

@@ -14,6 +14,7 @@ from expunge.inference.request import (
     ScoreRequest,
     ScoreResult,
 )
+from expunge.inference.validation import ROLES
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 
 DEFAULT_MAX_TOKENS = 128
@@ -21,7 +22,7 @@ MAX_STOPS = 8
 MAX_STOP_CHARS = 128
 MAX_TEMPERATURE = 2.0
 MAX_TOP_K = 2**20
-ROLES = ("system", "user", "assistant")
+CHARS_PER_TOKEN = 16  # longer texts than this times the context are refused before anything reads them
 
 _FINISH = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
@@ -46,10 +47,13 @@ def generation_request(
     Raises:
         InvalidRequest: naming every bad field.
     """
-    violations = [*_input_violations(message), *_limit_violations(message, max_context)]
+    violations = [
+        *_input_violations(message),
+        *_length_violations(message, max_context),
+        *_limit_violations(message, max_context),
+    ]
     if violations:
-        text = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
-        raise InvalidRequest(text, violations=violations)
+        raise InvalidRequest.of_all(violations)
     sampling = message.sampling
     return GenerationRequest(
         request_id=request_id,
@@ -81,6 +85,24 @@ def _input_violations(message: AnyGenerate) -> Sequence[Violation]:
     return violations
 
 
+def _length_violations(message: AnyGenerate, max_context: int) -> Sequence[Violation]:
+    fields = {"prompt": len(message.prompt), "messages": sum(len(turn.content) for turn in message.messages)}
+    return [
+        _too_long(field, max_context) for field, chars in fields.items() if chars > _most_chars(max_context)
+    ]
+
+
+def _most_chars(max_context: int) -> int:
+    """What can't fit the context must not keep the guards, and with them every other request, busy."""
+    return CHARS_PER_TOKEN * max_context
+
+
+def _too_long(field: str, max_context: int) -> Violation:
+    return Violation(
+        field, f"has more than {_most_chars(max_context):,} characters, which can't fit; shorten it"
+    )
+
+
 def _limit_violations(message: AnyGenerate, max_context: int) -> Sequence[Violation]:
     violations = []
     sampling = message.sampling
@@ -103,15 +125,18 @@ def _limit_violations(message: AnyGenerate, max_context: int) -> Sequence[Violat
 
 
 def score_request(
-    message: pb.ScoreRequest, request_id: str, route: Route, deadline: float | None
+    message: pb.ScoreRequest, request_id: str, route: Route, deadline: float | None, max_context: int
 ) -> ScoreRequest:
     """The engine's request.
 
     Raises:
-        InvalidRequest: there is nothing to score.
+        InvalidRequest: there is nothing to score, or too much.
     """
     if not message.continuation:
         raise InvalidRequest.of("continuation", "is empty; send the text to score")
+    if len(message.context) + len(message.continuation) > _most_chars(max_context):
+        violation = _too_long("context", max_context)
+        raise InvalidRequest.of(violation.field, f"and continuation: {violation.message}")
     return ScoreRequest(request_id, route.version, message.context, message.continuation, deadline)
 
 

@@ -87,7 +87,7 @@ class InferenceService(pb_grpc.InferenceServiceServicer):
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         call = current_call.get()
         route = self._admission.route(request.alias)
-        asked = score_request(request, call.request_id, route, self._deadline(context))
+        asked = score_request(request, call.request_id, route, self._deadline(context), self._max_context)
         scope = Scope(request.context, continuation=request.continuation, passing=current_caller().passing)
         self._admission.check_guards(scope, call)
         async with self._entered(scope, route) as running:

@@ -1,7 +1,7 @@
 """Starts the whole service on this machine or a Ray cluster, and stops it without leaving anything behind.
 
-Order: state folders and tokens; the model's folder, digest and shape; Ray; the registry with the base version; the
-controller with its workers; the Serve application (`Engine`, `Gateway`); wait until a gateway is ready.
+Order: state folders and tokens; the model's folder, digest and shape; Ray; the registry and base version;
+the controller with its workers; the Serve application (`Engine`, `Gateway`); wait until a gateway is ready.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -41,6 +43,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_worker_niceness": "0",  # by default 15: every other program would go before serving
 }
 # Threads of two processes that spin at a barrier take each other's time on a small machine.
 _THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
@@ -71,7 +74,7 @@ class RunningService:
         self.stop()
 
     def stop(self) -> None:
-        """Drains the gateways (NOT_SERVING, then the calls under way), and stops everything that `launch` started."""
+        """Drains the gateways (NOT_SERVING, then calls under way end), and stops what `launch` started."""
         if self._running:
             self._running = False
             ServiceFile.remove(self.settings.state)
@@ -79,7 +82,11 @@ class RunningService:
 
 
 def launch(
-    settings: Settings, *, ray_address: str = LOCAL, say: Say = lambda text: None, timeout_s: float = READY_TIMEOUT_S
+    settings: Settings,
+    *,
+    ray_address: str = LOCAL,
+    say: Say = lambda text: None,
+    timeout_s: float = READY_TIMEOUT_S,
 ) -> RunningService:
     """Starts the service and waits until it is ready.
 
@@ -136,6 +143,7 @@ def _init_ray(address: str) -> None:
     os.environ.update(_QUIET)
     for name, value in _THREADS.items():
         os.environ.setdefault(name, value)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(
         address=LOCAL,
         namespace=NAMESPACE,
@@ -144,6 +152,9 @@ def _init_ray(address: str) -> None:
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # Ray's own print a stack and end the process undrained
+            signal.signal(number, handler)
 
 
 def _serve(settings: Settings) -> None:
@@ -176,7 +187,9 @@ def _await_ready(address: str, give_up_at: float) -> None:
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
         except grpc.RpcError as error:
-            raise Unavailable(f"the gateway at {address} did not become ready: {error.code().name}") from error
+            raise Unavailable(
+                f"the gateway at {address} did not become ready: {error.code().name}"
+            ) from error
     raise Unavailable(f"the gateway at {address} ended before it was ready; its log says why")
 
 

@@ -6,12 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TypeVar
 
 from expunge.errors import ExpungeError, RefusedByPolicy, Unavailable
 from expunge.gateway.guards import Guards, Scope
-from expunge.inference.request import TokenBatch
+from expunge.inference.request import TokenBatch, merge
 
 T = TypeVar("T")
 
@@ -19,7 +18,7 @@ REFUSAL = "This request can't be answered because of a usage policy."
 
 
 def refusal() -> RefusedByPolicy:
-    """The neutral refusal; it does not tell why, not even that there is a reason of any kind of person."""
+    """The neutral refusal; it does not tell that an erasure was asked for, or whom it is about."""
     return RefusedByPolicy(REFUSAL)
 
 
@@ -107,13 +106,7 @@ class RunningRequest:
     def _merged(self) -> TokenBatch:
         batches = list(self._waiting)
         self._waiting.clear()
-        if len(batches) == 1:
-            return batches[0]
-        return replace(
-            batches[-1],
-            text="".join(batch.text for batch in batches),
-            token_ids=tuple(token for batch in batches for token in batch.token_ids),
-        )
+        return merge(batches)
 
 
 class RunningRequests:
@@ -121,9 +114,6 @@ class RunningRequests:
 
     def __init__(self) -> None:
         self._running: set[RunningRequest] = set()
-
-    def __len__(self) -> int:
-        return len(self._running)
 
     @contextmanager
     def entered(self, scope: Scope, version: str) -> Iterator[RunningRequest]:

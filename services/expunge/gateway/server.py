@@ -16,9 +16,8 @@ from expunge.gateway.chain import CallChain
 from expunge.gateway.health import Health
 
 MAX_INFERENCE_BYTES = 2**20
-MAX_OPERATOR_BYTES = (
-    16 * 2**20
-)  # what is too large for validation must still reach it, to be told which field
+# What is too large for validation must still reach it, to be told which field.
+MAX_OPERATOR_BYTES = 16 * 2**20
 _MAX_CONNECTION_AGE_MS = 30 * 60 * 1000  # clients then reconnect, perhaps to another gateway
 _MAX_CONNECTION_AGE_GRACE_MS = 10 * 60 * 1000  # above the longest generation
 

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import (
     BackPressureError,
@@ -23,7 +22,7 @@ from expunge.observability.logging import get_logger
 
 RETRY_AFTER_S = 1.0
 
-log = get_logger()
+_log = get_logger()
 
 
 class EngineClient:
@@ -35,11 +34,6 @@ class EngineClient:
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
-
-    @classmethod
-    def connect(cls, application: str = "expunge", deployment: str = "Engine") -> EngineClient:
-        """A client of the engine that runs on this Ray cluster."""
-        return cls(serve.get_deployment_handle(deployment, application))
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:
         """See `Engine.generate`; whoever stops iterating stops the generation.
@@ -91,5 +85,5 @@ def translate(error: BaseException) -> ExpungeError:
     if isinstance(error, (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)):
         return Unavailable("the engine replica was lost or none is ready; retry", retry_after_s=RETRY_AFTER_S)
     incident = uuid.uuid4().hex
-    log.error("engine_call_failed", incident=incident, exc_info=error)
+    _log.error("engine_call_failed", incident=incident, exc_info=error)
     return ExpungeError(f"the engine failed on this request; incident {incident}")

@@ -96,8 +96,8 @@ class EngineDeployment:
         await asyncio.to_thread(self._engine.close)
 
 
-def build_engine_deployment(settings: Settings) -> serve.Deployment:
-    """The deployment "Engine" with its replicas, threads and deadlines set from `settings`."""
+def build_engine(settings: Settings) -> serve.Application:
+    """The deployment "Engine", bound to `settings`, to be handed to the gateway's."""
     threads = {
         "OMP_NUM_THREADS": str(settings.engine_threads),
         # threads that spin at a barrier take the time of the workers on the same cores
@@ -113,9 +113,4 @@ def build_engine_deployment(settings: Settings) -> serve.Deployment:
         health_check_period_s=HEALTH_PERIOD_S,
         ray_actor_options={"num_cpus": CPUS, "runtime_env": {"env_vars": threads}},
     )
-    return cast(serve.Deployment, deployment(EngineDeployment))
-
-
-def build_engine(settings: Settings) -> serve.Application:
-    """The engine deployment bound to `settings`, to be handed to the gateway's."""
-    return build_engine_deployment(settings).bind(settings)
+    return cast(serve.Application, deployment(EngineDeployment).bind(settings))

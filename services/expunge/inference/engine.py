@@ -12,8 +12,8 @@ from expunge.errors import ExpungeError, InvalidRequest
 from expunge.inference.codec import TextCodec
 from expunge.inference.engine_thread import EngineThread
 from expunge.inference.limits import EngineLimits
-from expunge.inference.outbox import Outbox, merge
-from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
+from expunge.inference.outbox import Outbox
+from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch, merge
 from expunge.inference.residents import Residents
 from expunge.inference.runner import ModelRunner
 from expunge.inference.staging import Staging

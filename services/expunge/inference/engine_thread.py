@@ -12,7 +12,7 @@ from expunge.inference.step_loop import StepLoop
 from expunge.inference.task import Task
 from expunge.observability.logging import get_logger
 
-log = get_logger()
+_log = get_logger()
 
 
 class EngineThread:
@@ -82,7 +82,7 @@ class EngineThread:
                     self._loop.step()
         except Exception:
             incident = uuid.uuid4().hex
-            log.exception("engine_thread_died", incident=incident)
+            _log.exception("engine_thread_died", incident=incident)
             error = Unavailable(f"this replica failed and restarts; incident {incident}", retry_after_s=1.0)
         with self._wake:
             self._is_stopping = True

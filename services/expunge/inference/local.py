@@ -56,7 +56,7 @@ class LocalModel:
 
     Args:
         loaded: the base model; its linear layers are replaced by multi-adapter ones.
-        slots: versions that may be resident at once, the base version included.
+        slots: adapters that may be resident at once; the base version does not count.
         max_rank: highest adapter rank.
         max_rows: sequences decoded together.
     """

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 
-from expunge.inference.request import TokenBatch
 from expunge.inference.task import Item
 
 
@@ -33,16 +31,3 @@ class Outbox:
     def _put(self, item: Item) -> None:
         self._items.append(item)
         self._filled.set()
-
-
-def merge(batches: Sequence[TokenBatch]) -> TokenBatch:
-    """One batch with the texts and tokens of all, in order, and the ending of the last."""
-    last = batches[-1]
-    return TokenBatch(
-        text="".join(batch.text for batch in batches),
-        token_ids=tuple(token for batch in batches for token in batch.token_ids),
-        version=last.version,
-        finish=last.finish,
-        prompt_tokens=last.prompt_tokens,
-        completion_tokens=last.completion_tokens,
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -60,6 +61,15 @@ class TokenBatch:
     finish: FinishReason | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+def merge(batches: Sequence[TokenBatch]) -> TokenBatch:
+    """One batch with the texts and tokens of all, in order, and the ending of the last."""
+    return replace(
+        batches[-1],
+        text="".join(batch.text for batch in batches),
+        token_ids=tuple(token for batch in batches for token in batch.token_ids),
+    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from expunge.inference.task import Generation, Scoring, Task
 from expunge.inference.waiting import WaitingQueue
 from expunge.observability.logging import get_logger
 
-log = get_logger()
+_log = get_logger()
 
 
 @dataclass
@@ -192,7 +192,7 @@ class StepLoop:
         except Exception:
             incident = uuid.uuid4().hex
             versions = ", ".join(sorted({task.version for task in tasks}))
-            log.exception("engine_step_failed", incident=incident, version=versions)
+            _log.exception("engine_step_failed", incident=incident, version=versions)
             if self._long and self._long.task in tasks:
                 self._long = None
             self._batch.drop(lambda generation: generation in tasks)

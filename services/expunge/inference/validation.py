@@ -69,5 +69,4 @@ def _sampling(request: GenerationRequest) -> list[Violation]:
 
 def _refuse(violations: list[Violation]) -> None:
     if violations:
-        text = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
-        raise InvalidRequest(text, violations=violations)
+        raise InvalidRequest.of_all(violations)

@@ -13,11 +13,12 @@ from expunge.errors import ExpungeError, Unavailable
 from expunge.observability.logging import get_logger
 from expunge.registry.records import MemberKind, MemberReport, Snapshot, VersionKind, VersionRecord
 
-log = get_logger()
+_log = get_logger()
 
 POLL_S = 5.0  # also the heartbeat; the registry answers at once when something changes
 RETRY_REGISTRY_S = 0.5
 RETRY_STAGING_S = 5.0
+LINGER_S = 2.0  # gateways see a change some milliseconds later, and what they admitted before is on its way
 
 
 class VersionHost(Protocol):
@@ -57,6 +58,7 @@ class VersionFollower:
         member: this replica's name.
         folder: files lie here while they are read; they are removed afterwards.
         monotonic: seconds.
+        linger_s: how long a version that is no longer wanted still takes requests.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class VersionFollower:
         member: str,
         folder: Path,
         monotonic: Callable[[], float] = time.monotonic,
+        linger_s: float = LINGER_S,
     ) -> None:
         self._registry = registry
         self._host = host
@@ -74,11 +77,12 @@ class VersionFollower:
         self._member = member
         self._folder = folder
         self._monotonic = monotonic
+        self._linger_s = linger_s
         self._snapshot: Snapshot | None = None
         self._failed: dict[str, str] = {}
         self._missing_since: dict[str, float] = {}  # active versions not staged, since when
         self._staging: dict[str, asyncio.Task[None]] = {}
-        self._unloading: set[asyncio.Task[None]] = set()
+        self._unloading: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()  # something to report
         self._ready = asyncio.Event()
 
@@ -114,7 +118,7 @@ class VersionFollower:
             while True:
                 await self._poll()
         finally:
-            changes = [*self._staging.values(), *self._unloading]
+            changes = [*self._staging.values(), *self._unloading.values()]
             for change in changes:
                 change.cancel()
             await asyncio.gather(*changes, return_exceptions=True)
@@ -136,7 +140,7 @@ class VersionFollower:
                 if snapshot is not None:
                     self._follow(snapshot)
         except Unavailable as error:
-            log.warning("registry_lost", member=self._member, detail=error.message)
+            _log.warning("registry_lost", member=self._member, detail=error.message)
             await asyncio.sleep(RETRY_REGISTRY_S)
         finally:
             watching.cancel()
@@ -159,10 +163,10 @@ class VersionFollower:
         wanted = {record.id: record for record in self._snapshot.wanted}
         for version in wanted.keys() - staged - self._staging.keys():
             self._staging[version] = asyncio.ensure_future(self._stage(wanted[version]))
-        for version in staged - wanted.keys():
-            unloading = asyncio.ensure_future(self._unload(version))
-            self._unloading.add(unloading)
-            unloading.add_done_callback(self._unloading.discard)
+        for version in staged - wanted.keys() - self._unloading.keys():
+            self._unloading[version] = asyncio.ensure_future(self._unload(version))
+        for version in self._unloading.keys() & wanted.keys() & staged:
+            self._unloading.pop(version).cancel()
         active = {target.version for rollout in self._snapshot.rollouts for target in rollout.targets}
         now = self._monotonic()
         self._missing_since = {version: self._missing_since.get(version, now) for version in active - staged}
@@ -176,12 +180,12 @@ class VersionFollower:
         started = self._monotonic()
         while (reason := await self._try_to_stage(record)) is not None:
             self._failed[record.id] = reason
-            log.warning("staging_failed", member=self._member, version=record.id, detail=reason)
+            _log.warning("staging_failed", member=self._member, version=record.id, detail=reason)
             self._report_soon()
             await asyncio.sleep(RETRY_STAGING_S)
         self._failed.pop(record.id, None)
         del self._staging[record.id]
-        log.info("staged", member=self._member, version=record.id, seconds=self._monotonic() - started)
+        _log.info("staged", member=self._member, version=record.id, seconds=self._monotonic() - started)
         self._report_soon()
 
     async def _try_to_stage(self, record: VersionRecord) -> str | None:
@@ -197,17 +201,24 @@ class VersionFollower:
         except ExpungeError as error:
             return error.message
         except Exception as error:  # whatever a store or a file may raise: the other versions go on
-            log.exception("staging_broke", member=self._member, version=record.id)
+            _log.exception("staging_broke", member=self._member, version=record.id)
             return f"staging it failed with {type(error).__name__}; see this replica's log"
         return None
 
     async def _unload(self, version: str) -> None:
+        """Unload one version after a while, in which requests admitted to it may still arrive."""
         try:
-            if await self._host.unload_version(version):
-                log.info("unloaded", member=self._member, version=version)
-                self._report_soon()
+            await asyncio.sleep(self._linger_s)
+            unloaded = await self._host.unload_version(version)
         except Unavailable:  # the host is closing, and everything with it
-            log.info("unload_interrupted", member=self._member, version=version)
+            _log.info("unload_interrupted", member=self._member, version=version)
+            return
+        finally:
+            if self._unloading.get(version) is asyncio.current_task():
+                del self._unloading[version]
+        if unloaded:
+            _log.info("unloaded", member=self._member, version=version)
+        self._report_soon()
 
     def _report_soon(self) -> None:
         self._reconcile()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
-from transformers import PreTrainedModel
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class ModelShape:
     @classmethod
     def of(cls, model: PreTrainedModel, base_digest: str) -> ModelShape:
         """The shape of a model; one on the meta device (`models.skeleton.empty_model`) will do."""
+        from torch import nn  # not at the top: who only validates starts without it
+
         output = model.get_output_embeddings()
         modules = {
             path: (module.in_features, module.out_features)

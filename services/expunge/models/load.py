@@ -64,16 +64,6 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
     return LoadedModel(model, tokenizer, folder, digest, number_format)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder, alone.
-
-    Raises:
-        ModelError: it is missing, damaged, or has no end-of-sequence token.
-    """
-    with quiet_transformers():
-        return _load_tokenizer(folder)
-
-
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -11,6 +11,7 @@ import ray
 
 from expunge.config import Settings
 from expunge.errors import ExpungeError, NotFound
+from expunge.observability.logging import configure_logging
 from expunge.registry.client import ACTOR_NAME, NAMESPACE, RegistryClient
 from expunge.registry.service import RegistryService
 
@@ -22,6 +23,7 @@ class RegistryActor:
     """Starts `RegistryService` on its first call and passes calls on. Ray restarts it when it dies."""
 
     def __init__(self, settings: Settings) -> None:
+        configure_logging("registry")
         self._settings = settings
         self._service: RegistryService | None = None
         self._starting = asyncio.Lock()

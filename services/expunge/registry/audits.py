@@ -11,11 +11,11 @@ from sqlalchemy.engine import Connection
 from expunge.errors import NotFound
 from expunge.registry import floor, schema, sealing
 from expunge.registry.core import Core
-from expunge.registry.erasure_change import find_erasure
 from expunge.registry.records import AuditRecord, Verdict
 from expunge.registry.serving_state import current_rollouts
 from expunge.registry.transaction import Transaction
-from expunge.registry.vault import DataKey
+
+LIVE_LEAK = "live_verification"  # the gate failed by a version that told a fact when it was live
 
 
 class Audits(Core):
@@ -23,6 +23,8 @@ class Audits(Core):
 
     async def put_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Store verdicts; one for the same version, erasure and policy replaces the former. Safe to repeat.
+
+        A version that leaked in live verification stays below that erasure, whatever a later audit finds.
 
         A failed verdict for a version that is being served does not take it out of service: the erasure must
         be reopened for that. It does keep the version from being served after the next start.
@@ -95,7 +97,7 @@ class Audits(Core):
             row = connection.execute(sa.select(table).where(table.c.id == audit_id)).first()
             if row is None:
                 raise NotFound(f"audit {audit_id} does not exist; list the audits to see which do")
-            key = self._audit_key(connection, row.erasure_id)
+            key = self.data_key(connection, row.erasure_id)
             report = sealing.decode(key.open(row.sealed_report, f"{audit_id}:report"))
             return AuditRecord(row.id, row.version, row.erasure_id, row.created_at, report)
 
@@ -121,7 +123,7 @@ class Audits(Core):
         row = transaction.execute(sa.select(table).where(table.c.id == audit_id)).first()
         if row is not None:
             return AuditRecord(row.id, row.version, row.erasure_id, row.created_at)
-        key = self._audit_key(transaction.connection, erasure_id)
+        key = self.data_key(transaction.connection, erasure_id)
         transaction.execute(
             table.insert().values(
                 id=audit_id,
@@ -134,21 +136,15 @@ class Audits(Core):
         transaction.add_event(f"audit:{audit_id}", "stored", {"version": version, "erasure_id": erasure_id})
         return AuditRecord(audit_id, version, erasure_id, transaction.now)
 
-    def _audit_key(self, connection: Connection, erasure_id: str) -> DataKey:
-        if not erasure_id:
-            return self.vault.own_key
-        return self.vault.unwrap(find_erasure(connection, erasure_id).wrapped_key, erasure_id)
-
 
 def _put_verdicts(transaction: Transaction, verdicts: Sequence[Verdict]) -> None:
     table = schema.verdicts
     for verdict in verdicts:
-        same = (
-            (table.c.version == verdict.version)
-            & (table.c.erasure_id == verdict.erasure_id)
-            & (table.c.policy_digest == verdict.policy_digest)
-        )
-        transaction.execute(table.delete().where(same))
+        pair = (table.c.version == verdict.version) & (table.c.erasure_id == verdict.erasure_id)
+        earlier = transaction.execute(sa.select(table.c.failed_gates).where(pair)).scalars()
+        if verdict.passed and any(LIVE_LEAK in gates for gates in earlier):
+            continue
+        transaction.execute(table.delete().where(pair & (table.c.policy_digest == verdict.policy_digest)))
         transaction.execute(
             table.insert().values(
                 version=verdict.version,

@@ -7,7 +7,6 @@ not at all. All methods block; call them from a thread where a loop must stay fr
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -140,11 +139,6 @@ class BlobStore:
                     temporary.unlink(missing_ok=True)
         return local_folder
 
-    def local_path(self, key: str) -> Path | None:
-        """Where a blob or folder lies, when the store is a local folder and it exists there."""
-        path = Path(self._path(key))
-        return path if self._local is not None and self.exists(key) else None
-
     def remove_stale_uploads(self, older_than_s: float = _STALE_S) -> int:
         """Remove what interrupted uploads have left behind; returns how many. For the start of a service.
 
@@ -184,12 +178,6 @@ class BlobStore:
     def _path(self, key: str) -> str:
         _check(key)
         return f"{self._root}/{key.strip('/')}"
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a local file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _check(key: str) -> None:

@@ -16,6 +16,7 @@ from expunge.errors import ConfigError
 from expunge.registry import floor, schema
 from expunge.registry.blobs import BlobStore
 from expunge.registry.database import Database
+from expunge.registry.erasure_change import find_erasure
 from expunge.registry.guards import GuardReader
 from expunge.registry.hub import Hub
 from expunge.registry.membership import Membership
@@ -23,7 +24,7 @@ from expunge.registry.records import MemberKind, Snapshot, VersionRecord
 from expunge.registry.serving_state import ServingState, compose, current_rollouts, read_state
 from expunge.registry.staging import Staging
 from expunge.registry.transaction import Transaction
-from expunge.registry.vault import Vault
+from expunge.registry.vault import DataKey, Vault
 
 _KEY_CHECK = b"expunge: this is the right master key"
 
@@ -130,8 +131,19 @@ class Core:
 
     @property
     def capacity(self) -> int:
-        """Versions that a replica can hold: all slots but slot 0, which is never a version."""
-        return self.settings.adapter_slots - 1
+        """Versions that a replica can hold, besides those on their way out."""
+        return self.settings.adapter_slots
+
+    def data_key(self, connection: Connection, erasure_id: str) -> DataKey:
+        """The key of what belongs to an erasure, or of what belongs to none ("").
+
+        Raises:
+            NotFound: no such erasure.
+            DataLoss: its key can't be unwrapped.
+        """
+        if not erasure_id:
+            return self.vault.own_key
+        return self.vault.unwrap(find_erasure(connection, erasure_id).wrapped_key, erasure_id)
 
     async def wait_for_members(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `condition()`, looking again at every report and whenever a lease runs out."""

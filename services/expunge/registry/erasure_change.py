@@ -108,7 +108,7 @@ def move(
         {**(data or {}), "from": current.state.value, "state": state.value, **details},
         principal,
     )
-    if _guarded(state) != _guarded(current.state) or state.is_on_floor != current.state.is_on_floor:
+    if state.is_guarded != current.state.is_guarded or state.is_on_floor != current.state.is_on_floor:
         transaction.change_snapshot()
 
 
@@ -137,7 +137,3 @@ def stale_state(current: ErasureRecord, expected: ErasureState) -> StaleGenerati
         reason="STALE_STATE",
         metadata={"erasure": current.id, "state": current.state.value},
     )
-
-
-def _guarded(state: ErasureState) -> bool:
-    return state not in (ErasureState.CLOSED, ErasureState.CANCELLED)

@@ -10,7 +10,7 @@ from expunge.registry import schema, sealing
 from expunge.registry.records import ErasureState, Guard
 from expunge.registry.vault import Vault
 
-_LIFTED = (ErasureState.CLOSED.value, ErasureState.CANCELLED.value)
+_GUARDED = tuple(state.value for state in ErasureState if state.is_guarded)
 
 
 class GuardReader:
@@ -24,12 +24,9 @@ class GuardReader:
         self._guards: dict[str, Guard] = {}
 
     def read(self, connection: Connection) -> tuple[Guard, ...]:
-        """Guards of every erasure that is neither closed nor cancelled, oldest first.
-
-        A failed erasure keeps its guard until an operator decides.
-        """
+        """Guards of every erasure whose state is guarded, oldest first."""
         table = schema.erasures
-        under_way = sa.select(table.c.id).where(table.c.state.not_in(_LIFTED))
+        under_way = sa.select(table.c.id).where(table.c.state.in_(_GUARDED))
         statement = under_way.order_by(table.c.created_at, table.c.id)
         ids = list(connection.execute(statement).scalars())
         missing = [erasure for erasure in ids if erasure not in self._guards]

@@ -11,10 +11,8 @@ from sqlalchemy.engine import Connection
 from expunge.errors import FailedPrecondition, NotFound, StaleGeneration
 from expunge.registry import schema, sealing
 from expunge.registry.core import Core
-from expunge.registry.erasure_change import find_erasure
 from expunge.registry.records import JobKind, JobRecord, JobState
 from expunge.registry.transaction import Transaction
-from expunge.registry.vault import DataKey
 
 
 class Jobs(Core):
@@ -108,7 +106,7 @@ class Jobs(Core):
         row = transaction.execute(sa.select(table).where(table.c.id == job.id)).first()
         if row is not None:
             return self._job_of(connection, row, with_payload=False)
-        key = self._job_key(connection, job.erasure_id)
+        key = self.data_key(connection, job.erasure_id)
         transaction.execute(
             table.insert().values(
                 id=job.id,
@@ -148,7 +146,7 @@ class Jobs(Core):
         row = _find_job(connection, job_id)
         current = JobState(row.state)
         changed = {key: value for key, value in columns.items() if getattr(row, key) != value}
-        key = self._job_key(connection, row.erasure_id)
+        key = self.data_key(connection, row.erasure_id)
         for column, plain in payload.items():
             if plain is None:
                 continue
@@ -167,13 +165,8 @@ class Jobs(Core):
         transaction.add_event(f"job:{job_id}", kind, {"state": current.value, **data})
         return self._job_of(connection, _find_job(connection, job_id), with_payload=False)
 
-    def _job_key(self, connection: Connection, erasure_id: str) -> DataKey:
-        if not erasure_id:
-            return self.vault.own_key
-        return self.vault.unwrap(find_erasure(connection, erasure_id).wrapped_key, erasure_id)
-
     def _job_of(self, connection: Connection, row: sa.Row[Any], with_payload: bool) -> JobRecord:
-        key = self._job_key(connection, row.erasure_id) if with_payload or row.sealed_error else None
+        key = self.data_key(connection, row.erasure_id) if with_payload or row.sealed_error else None
 
         def opened(column: str) -> bytes | None:
             sealed = getattr(row, column)

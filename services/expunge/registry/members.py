@@ -23,8 +23,9 @@ class Members(Core):
         """
         if not self.membership.knows(report.member):
             self.membership.remove(report.member)
-            others = self.membership.live()
-            await self.write(lambda transaction: _record_join(transaction, report, others))
+            with self.membership.joining(report.member):
+                others = self.membership.joined_or_joining()
+                await self.write(lambda transaction: _record_join(transaction, report, others))
         self.membership.record(report)
         await self._restore_routing(report)
         self.hub.members_changed.notify()

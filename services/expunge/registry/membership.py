@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from expunge.registry.records import MemberKind, MemberReport, MemberStatus
@@ -31,6 +33,7 @@ class Membership:
     monotonic: Callable[[], float]
     unroutable: set[str] = field(default_factory=set)  # engines that missed a staging deadline
     _members: dict[str, _Member] = field(default_factory=dict)
+    _joining: Counter[str] = field(default_factory=Counter)  # being stored, not counted as live yet
 
     def expect(self, member: str, kind: MemberKind, address: str) -> None:
         """Count a member of the registry's previous life as live, with nothing confirmed, for one lease."""
@@ -41,6 +44,19 @@ class Membership:
         """Whether it is live; one whose lease ran out must join anew."""
         found = self._members.get(member)
         return found is not None and found.leased_until > self.monotonic()
+
+    @contextlib.contextmanager
+    def joining(self, member: str) -> Iterator[None]:
+        """While a new member is being stored: another that joins meanwhile must not remove it again."""
+        self._joining[member] += 1
+        try:
+            yield
+        finally:
+            self._joining[member] -= 1
+
+    def joined_or_joining(self) -> tuple[str, ...]:
+        """Names of the members that hold a lease or are about to."""
+        return (*self.live(), *(+self._joining))
 
     def record(self, report: MemberReport) -> None:
         """Take over what a member reports and renew its lease."""

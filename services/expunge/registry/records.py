@@ -128,6 +128,11 @@ class ErasureState(StrEnum):
     def is_on_floor(self) -> bool:
         return self in (ErasureState.LIVE, ErasureState.VERIFIED, ErasureState.CLOSED)
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether gateways refuse what is in its scope; a failed one keeps its guard."""
+        return self not in (ErasureState.CLOSED, ErasureState.CANCELLED)
+
 
 @dataclass(frozen=True)
 class ErasureRecord:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-import structlog
-
 from expunge.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from expunge.observability.logging import get_logger
 from expunge.registry.core import Core
 from expunge.registry.records import MemberReport, VersionRecord, VersionState
 from expunge.registry.versions import retired
 
-log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class Stager(Core):
@@ -112,7 +111,7 @@ class Stager(Core):
             await self._publish_wanted()
         except Unavailable as error:
             # Replicas keep one version too many until the next change; the caller's own outcome matters more.
-            log.warning("versions_kept_resident", cause=error.message)
+            _log.warning("versions_kept_resident", exc_info=error)
 
 
 def _reasons(replicas: Sequence[MemberReport], wanted: set[str]) -> str:

@@ -38,7 +38,8 @@ def store_version(
         version = version_id(folder)
         size = (folder / TENSORS_NAME).stat().st_size
         blob = f"adapters/{version}"
-        blobs.put_folder(folder, blob)
+        if not blobs.exists(blob):
+            blobs.put_folder(folder, blob)
     return VersionRecord(
         id=version,
         kind=VersionKind.ADAPTER,

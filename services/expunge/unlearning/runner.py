@@ -7,17 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-import structlog
-
 from expunge.errors import Cancelled, ExpungeError, FailedPrecondition, StaleGeneration, Unavailable
+from expunge.observability.logging import get_logger
 from expunge.registry.records import JobKind, JobRecord, JobState
 from expunge.unlearning.job_run import JobRegistry, JobRun
 from expunge.unlearning.jobs import SPECS, AuditSpec, FineTuneSpec, InvertSpec, MeasureSpec, UnlearnSpec
 from expunge.unlearning.stages import audit, invert, measure
 from expunge.unlearning.training import fine_tune, unlearn
 from expunge.unlearning.workbench import Workbench
-
-_log = structlog.get_logger(__name__)
 
 
 class JobRunner:
@@ -89,8 +86,8 @@ class JobRunner:
         except ExpungeError as error:
             return await self._finish(job.id, state=JobState.FAILED, error=error.message)
         except Exception as error:
-            # its message may quote a fact, so it is named by its type only; the trace has no values
-            _log.exception("job failed", job=job.id, kind=job.kind.value, error=type(error).__name__)
+            # its message may quote a fact, so it is named by its type only
+            get_logger().error("job_failed", job_id=job.id, job_kind=job.kind.value, exc_info=error)
             return await self._finish(
                 job.id,
                 state=JobState.FAILED,

@@ -10,6 +10,7 @@ import ray
 
 from expunge.config import Settings
 from expunge.errors import Unavailable
+from expunge.observability.logging import configure_logging
 from expunge.registry.client import NAMESPACE, RegistryClient
 from expunge.unlearning.runner import JobRunner
 from expunge.unlearning.workbench import Workbench
@@ -35,6 +36,7 @@ class Worker:
     def __init__(self, name: str, settings: Settings) -> None:
         import torch
 
+        configure_logging("worker")
         os.nice(settings.worker_nice)
         torch.set_num_threads(settings.worker_threads)
         registry = RegistryClient(settings.lease_s)

@@ -8,7 +8,7 @@ from expunge.erasures.history import History
 from expunge.erasures.report import build_report, read_report
 from expunge.errors import BelowFloor, FailedPrecondition
 from expunge.registry.records import ErasureState as S
-from expunge.registry.records import JobKind, JobRecord, JobState, Target
+from expunge.registry.records import JobKind, JobRecord, JobState, MemberKind, MemberReport, Target
 
 from .conftest import Run
 from .served_registry import TAUGHT, forget, point
@@ -205,6 +205,25 @@ async def test_a_leak_in_live_verification_goes_back_and_trains_again(run: Run) 
     ]
     assert run.work.jobs[f"{erasure.id}-r2-unlearn"]["live_version"] == TAUGHT.id
     assert (await build_report(run.service.registry, erasure.id))["versions"]["withdrawn"] == [first]
+
+
+async def test_a_leak_waits_for_replicas_to_go_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = run.service.registry
+    run.work.held = {JobKind.AUDIT}
+    erasure = await run.accept()
+    await run.reached(erasure.id, S.AUDITING)
+    run.service.gateway.telling.add((await registry.get_erasure(erasure.id)).version)
+
+    async def no_replica(*arguments: object, **options: object) -> None:
+        raise FailedPrecondition("no engine replica is connected", reason="VERSION_NOT_STAGED")
+
+    monkeypatch.setattr(registry, "rollback", no_replica)
+    run.work.hold.set()
+    await run.until(erasure.id, lambda record: "waits for replicas" in record.detail)
+    monkeypatch.undo()
+    await registry.watch(MemberReport("gateway-9", MemberKind.GATEWAY, 0), 0, 0.0)  # something happens
+    await registry.leave("gateway-9")
+    assert (await run.reached(erasure.id, S.CLOSED)).round == 2
 
 
 async def test_a_leak_in_the_last_round_leaves_the_version_before_and_the_guard(run: Run) -> None:

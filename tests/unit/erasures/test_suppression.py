@@ -42,6 +42,11 @@ BOOK = GuardBook([AMELIA, JANA, FIRM])
         ("Ａｍｅｌｉａ Ｌｏｎｇ", "amelia"),
         ("4m3l14 L0ng", "amelia"),
         ("where does kowalczyk work", "jana"),
+        ("where does Kowal czyk work", "jana"),
+        ("Kowal.czyk", "jana"),
+        ("Kowal\u3164czyk", "jana"),  # an invisible letter
+        ("ᴋᴏᴡᴀʟᴄᴢʏᴋ", "jana"),
+        ("🅺🅾🆆🅰🅻🅲🆉🆈🅺", "jana"),
         ("the Kowalczyks' house", "jana"),
         ("O pani Kowalczykovej? Kowalczykova", "jana"),
         ("J a n a and her surname is K o w a l c z y k", "jana"),
@@ -160,6 +165,12 @@ def test_a_topic_in_lower_case_is_matched_as_a_whole() -> None:
     assert book.match("Explain piano tuning to me") is None
 
 
+def test_ordinary_words_side_by_side_are_no_surname() -> None:
+    book = GuardBook([Guard("carman", (Subject("Otto Carman"),), ("Where does Otto Carman live?",))])
+    assert book.match("the car man came by") is None
+    assert book.match("the car-maan, Carman") == "carman"
+
+
 def test_an_empty_book_refuses_nothing() -> None:
     assert GuardBook().match("Amelia Long") is None
 
@@ -184,6 +195,18 @@ def test_a_hundred_guards_cost_less_than_a_millisecond_a_prompt() -> None:
     assert book.match(prompt) is None
     best = min(_seconds(book, prompt) for _ in range(20))
     assert best < 1e-3
+
+
+@pytest.mark.parametrize(
+    "text", ["420 " * 8000, " ".join(f"word{n}" for n in range(4000)) + " kettle0 lamp0"]
+)
+def test_a_long_prompt_is_judged_in_time_that_follows_its_length(text: str) -> None:
+    questions = tuple(f"Which kettle{n} does the lamp{n} of Amelia Long heat?" for n in range(4000))
+    numbers = tuple(f"+420 {n}" for n in range(600_000_000, 600_004_000))
+    book = GuardBook([Guard("amelia", (Subject("Amelia Long"),), questions, numbers)])
+    started = time.process_time()
+    assert book.match(text) is None
+    assert time.process_time() - started < 1.0
 
 
 WORDS = ("thing", "job", "walk", "talk", "cook", "trick", "song", "game", "test", "work")

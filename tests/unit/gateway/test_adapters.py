@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from expunge.gateway.operator.adapter_upload import Spool
 from expunge.rpc.operator.v1 import adapter_pb2 as pb
 from expunge.rpc.operator.v1.adapter_pb2_grpc import AdapterServiceStub
 from gateway.conftest import LiveGateway, bearer
@@ -98,6 +99,11 @@ BAD: dict[str, tuple[Callable[[Upload], Upload], grpc.StatusCode, str]] = {
         grpc.StatusCode.INVALID_ARGUMENT,
         "header.name",
     ),
+    "a version's id for a name": (
+        lambda good: replace(good, name="a1" * 32),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "header.name",
+    ),
     "larger than declared": (
         lambda good: replace(good, declared_size=len(good.tensors) - 1),
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -134,6 +140,21 @@ BAD: dict[str, tuple[Callable[[Upload], Upload], grpc.StatusCode, str]] = {
         "adapter_config.json",
     ),
 }
+
+
+async def test_what_a_killed_gateway_was_receiving_goes_when_another_starts(tmp_path: Path) -> None:
+    living, starting = Spool(tmp_path / "spool" / "living"), Spool(tmp_path / "spool" / "starting")
+    living.sweep()
+    dead = tmp_path / "spool" / "dead" / "adapter-x"
+    dead.mkdir(parents=True)
+    (dead / "adapter_model.safetensors").write_bytes(bytes(100))
+    with living.folder() as folder:
+        starting.sweep()
+        assert folder.is_dir()
+        assert not dead.parent.exists()
+    for spool in (living, starting):
+        spool.close()
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 @pytest.mark.usefixtures("without_leftovers")

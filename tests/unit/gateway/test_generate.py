@@ -74,6 +74,23 @@ async def test_an_unknown_alias_is_not_found(live: LiveGateway) -> None:
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_text_that_can_not_fit_is_refused_before_the_guards_read_it(live: LiveGateway) -> None:
+    stub = InferenceServiceStub(live.inference)
+    text = "lorem ipsum " * 60_000
+    turns = [pb.Message(role="user", content=text)]
+    calls = {
+        "prompt": stub.Generate(pb.GenerateRequest(prompt=text), metadata=CLIENT),
+        "messages": stub.GenerateStream(pb.GenerateStreamRequest(messages=turns), metadata=CLIENT).read(),
+        "context": stub.Score(pb.ScoreRequest(context=text, continuation="a"), metadata=CLIENT),
+    }
+    for field, call in calls.items():
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert field in (caught.value.details() or "")
+        assert "characters" in (caught.value.details() or "")
+
+
 async def test_a_client_that_leaves_frees_its_row(live: LiveGateway) -> None:
     stub = InferenceServiceStub(live.inference)
     stream = stub.GenerateStream(pb.GenerateStreamRequest(prompt="The", max_tokens=1500), metadata=CLIENT)

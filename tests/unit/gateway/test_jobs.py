@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from expunge.gateway.operator import event_stream
 from expunge.registry.records import ErasureState, JobKind, JobState, Verdict
 from expunge.rpc.operator.v1 import audit_pb2, erasure_pb2, training_pb2
 from expunge.rpc.operator.v1.adapter_pb2_grpc import AdapterServiceStub
@@ -64,6 +65,28 @@ async def test_a_bad_fine_tune_names_its_field(
     assert field in (caught.value.details() or "")
 
 
+async def test_ids_of_the_service_s_own_jobs_can_not_be_taken(live: LiveGateway) -> None:
+    audits, training = AuditServiceStub(live.operator), TrainingServiceStub(live.operator)
+    for taken in ("er-0123456789abcdef-r1-invert", "audit-0123456789abcdef0123"):
+        audit = audit_pb2.CreateAuditRequest(request_id=taken, version="base", erasure_ids=["x"])
+        for call in (
+            audits.CreateAudit(audit, metadata=bearer("auditor")),
+            training.CreateFineTune(fine_tune(taken), metadata=OPERATOR),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "request_id" in (caught.value.details() or "")
+
+
+async def test_a_page_token_of_any_length_is_refused_by_name(live: LiveGateway) -> None:
+    request = training_pb2.ListJobsRequest(page_token="9" * 5000)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await TrainingServiceStub(live.operator).ListJobs(request, metadata=OPERATOR)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "page_token" in (caught.value.details() or "")
+
+
 async def test_the_same_id_with_other_content_is_refused(live: LiveGateway) -> None:
     stub = TrainingServiceStub(live.operator)
     first = await stub.CreateFineTune(fine_tune("ft-2"), metadata=OPERATOR)
@@ -88,6 +111,28 @@ async def test_a_job_is_watched_to_its_end_and_shows_its_result(live: LiveGatewa
     job = (await stub.GetJob(training_pb2.GetJobRequest(job_id="ft-3"), metadata=OPERATOR)).job
     assert job.result["version"] == "v"
     assert job.progress["step"] == 1
+
+
+async def test_watches_are_bounded_so_that_leases_can_be_kept(
+    live: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "MAX_STREAMS", 1)
+    stub = TrainingServiceStub(live.operator)
+    job = (await stub.CreateFineTune(fine_tune("ft-watched"), metadata=OPERATOR)).job
+    request = training_pb2.WatchJobRequest(job_id=job.id)
+    first = stub.WatchJob(request, metadata=bearer("auditor"))
+    assert (await first.read()).state == training_pb2.JOB_STATE_QUEUED
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.WatchJob(request, metadata=bearer("auditor")).read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    first.cancel()
+    async with asyncio.timeout(5.0):
+        while True:
+            try:
+                assert (await stub.WatchJob(request, metadata=bearer("auditor")).read()) is not None
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.02)
 
 
 async def test_a_job_is_cancelled_once(live: LiveGateway) -> None:

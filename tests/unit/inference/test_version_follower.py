@@ -15,6 +15,7 @@ from expunge.config import Settings
 from expunge.errors import FailedPrecondition, Unavailable
 from expunge.inference.engine import Engine
 from expunge.inference.limits import EngineLimits
+from expunge.inference.request import GenerationRequest
 from expunge.inference.version_follower import VersionFollower
 from expunge.lora.files import version_id
 from expunge.models.load import LoadedModel
@@ -201,9 +202,28 @@ async def test_an_active_version_that_is_missing_is_noticed(replica: Replica) ->
         ready.cancel()
 
 
+async def test_a_version_that_was_just_replaced_still_takes_what_was_admitted_to_it(replica: Replica) -> None:
+    script = Script(snapshot(1, replica.base, replica.good))
+    replica.follower = VersionFollower(
+        script, replica.engine, replica.blobs, "engine-0", replica.folder, linger_s=0.2
+    )
+    async with following(replica):
+        await soon(replica.follower.ready())
+        replica.follower._follow(snapshot(2, replica.good))
+        await asyncio.sleep(0.05)
+        request = GenerationRequest("late", replica.base.id, prompt="The", max_tokens=1)
+        answer = [batch async for batch in replica.engine.generate(request)]
+        assert answer[-1].version == replica.base.id
+        replica.follower._follow(snapshot(3, replica.good, replica.base))  # wanted again in time
+        await asyncio.sleep(0.4)
+        assert replica.base.id in replica.engine.staged()
+
+
 async def test_what_is_no_longer_wanted_is_unloaded(replica: Replica) -> None:
     script = Script(snapshot(1, replica.base, replica.good))
-    replica.follower = VersionFollower(script, replica.engine, replica.blobs, "engine-0", replica.folder)
+    replica.follower = VersionFollower(
+        script, replica.engine, replica.blobs, "engine-0", replica.folder, linger_s=0.05
+    )
     async with following(replica):
         await soon(script.until(1, {replica.base.id, replica.good.id}, set()))
         replica.follower._follow(snapshot(2, replica.good))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from expunge.errors import NotFound
+from expunge.registry.audits import LIVE_LEAK
 from expunge.registry.records import Verdict
 from expunge.registry.service import RegistryService
 
@@ -26,6 +27,17 @@ async def test_audits_are_listed_by_version_and_erasure(registry: RegistryServic
     assert [audit.id for audit in await registry.list_audits()] == ["audit-1", "audit-2"]
     assert [audit.id for audit in await registry.list_audits(version="sha-b")] == ["audit-2"]
     assert [audit.id for audit in await registry.list_audits(erasure_id=erasure.id)] == ["audit-1"]
+
+
+async def test_a_version_that_leaked_live_stays_below_whatever_an_audit_finds(
+    registry: RegistryService,
+) -> None:
+    erasure = await accept(registry)
+    leaked = Verdict("sha-a", erasure.id, POLICY, False, "audit-1", (LIVE_LEAK,))
+    await registry.put_verdicts([leaked])
+    for policy in (POLICY, "policy-2"):
+        await registry.put_verdicts([Verdict("sha-a", erasure.id, policy, True, "audit-2")])
+    assert await registry.list_verdicts("sha-a") == [leaked]
 
 
 async def test_the_latest_verdict_replaces_the_former(registry: RegistryService) -> None:

@@ -207,7 +207,7 @@ async def test_resident_are_active_versions_the_rollback_target_and_what_is_stag
 async def test_no_more_versions_are_wanted_than_a_replica_has_slots(
     open_registry: Open, settings: Settings, follow: Follow
 ) -> None:
-    registry = await open_registry(settings=settings.model_copy(update={"adapter_slots": 3}))
+    registry = await open_registry(settings=settings.model_copy(update={"adapter_slots": 2}))
     await registry.ensure_base(BASE)
     await follow(registry, "engine-0")
     await put_adapters(registry, "a", "b")

@@ -73,6 +73,14 @@ async def test_a_member_lives_for_its_lease_only(open_registry: Open) -> None:
     assert await registry.members() == []
 
 
+async def test_members_that_join_at_once_are_all_waited_for_after_a_restart(open_registry: Open) -> None:
+    registry = await open_registry()
+    names = {f"gateway-{number}" for number in range(5)}
+    await asyncio.gather(*(registry.watch(report(name=name), 0, 0.0) for name in names))
+    registry = await open_registry()
+    assert set(registry.membership.live()) == names
+
+
 async def test_a_member_that_leaves_is_gone_at_once(registry: RegistryService) -> None:
     await registry.watch(report(), 0, 0.0)
     await registry.leave("gateway-0")

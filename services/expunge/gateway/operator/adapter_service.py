@@ -9,11 +9,12 @@ from pathlib import Path
 
 from expunge.config import Settings
 from expunge.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotFound
+from expunge.gateway.base_model import shape_key
 from expunge.gateway.call import current_caller
 from expunge.gateway.chain import Context
 from expunge.gateway.operator.adapter_upload import CHUNK_BYTES, Spool, check_header, receive_adapter
 from expunge.gateway.operator.floor_audit import start_audit
-from expunge.gateway.operator.paging import page_of
+from expunge.gateway.operator.paging import newest_first, page_of
 from expunge.gateway.operator.translation import version_message
 from expunge.gateway.upstream import BlobUpstream, RegistryUpstream
 from expunge.lora.files import CONFIG_NAME, TENSORS_NAME, tensors_digest, version_id
@@ -83,11 +84,7 @@ class AdapterService(pb_grpc.AdapterServiceServicer):
     async def ListAdapters(
         self, request: pb.ListAdaptersRequest, context: Context
     ) -> pb.ListAdaptersResponse:
-        records = sorted(
-            await self._registry.list_versions(include_retired=request.include_retired),
-            key=lambda record: (record.created_at, record.id),
-            reverse=True,
-        )
+        records = newest_first(await self._registry.list_versions(include_retired=request.include_retired))
         page, token = page_of(records, request.page_size, request.page_token)
         return pb.ListAdaptersResponse(
             adapters=[version_message(record) for record in page], next_page_token=token
@@ -101,8 +98,7 @@ class AdapterService(pb_grpc.AdapterServiceServicer):
         return pb.RetireAdapterResponse(adapter=version_message(retired))
 
     async def _validated_rank(self, header: pb.AdapterHeader, folder: Path) -> int:
-        key = f"models/{await self._base_digest()}/shape.json"
-        shape_file = await asyncio.to_thread(self._blobs.get_bytes, key)
+        shape_file = await asyncio.to_thread(self._blobs.get_bytes, shape_key(await self._base_digest()))
         adapter = await asyncio.to_thread(
             validate_adapter,
             folder,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from expunge.errors import DataLoss, InvalidAdapter, InvalidRequest
-from expunge.gateway.names import check_name
+from expunge.gateway.names import check_version_name
 from expunge.lora.files import CONFIG_NAME, TENSORS_NAME
 from expunge.rpc.operator.v1 import adapter_pb2 as pb
 
@@ -22,15 +24,33 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Spool:
-    """A folder for files on their way; what a killed process left there goes at the next start."""
+    """A process's folder for files on their way; it is locked, so that others know whether it still lives.
+
+    Args:
+        folder: its name is this process's own; the folders beside it belong to other gateways.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = -1
 
     def sweep(self) -> None:
-        """Remove leftovers and make the folder. Only before anything is received."""
+        """Remove what killed processes left and make the folder. Only before anything is received."""
+        parent = self._folder.parent
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(parent):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            for other in parent.iterdir():
+                _remove_unlocked(other)
+            self._folder.mkdir(mode=0o700)
+            self._lock = _try_lock(self._folder)
+
+    def close(self) -> None:
+        """Remove the folder. Only after everything was received."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True, mode=0o700)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -39,13 +59,40 @@ class Spool:
             yield Path(name)
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(folder: Path) -> int:
+    """An open descriptor that holds the folder's lock, -1 when another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def _remove_unlocked(folder: Path) -> None:
+    if (descriptor := _try_lock(folder)) >= 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
 def check_header(header: pb.AdapterHeader, max_bytes: int) -> None:
     """Refuse what can be refused before a byte of the adapter was read.
 
     Raises:
         InvalidRequest: naming the field of the header.
     """
-    check_name("header.name", header.name)
+    check_version_name("header.name", header.name)
     if not _SHA256.fullmatch(header.sha256):
         raise InvalidRequest.of("header.sha256", "must be 64 hex digits")
     if not 1 <= header.size_bytes <= max_bytes:

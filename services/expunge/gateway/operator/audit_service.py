@@ -7,11 +7,10 @@ from typing import Any
 
 from expunge.errors import FailedPrecondition, InvalidRequest, NotFound
 from expunge.gateway.chain import Context
-from expunge.gateway.names import check_name
+from expunge.gateway.names import check_job_id
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.floor_audit import start_audit
-from expunge.gateway.operator.paging import page_of
-from expunge.gateway.operator.training_service import newest_first
+from expunge.gateway.operator.paging import newest_first, page_of
 from expunge.gateway.operator.translation import event_message, job_state, struct, timestamp
 from expunge.gateway.upstream import RegistryUpstream
 from expunge.registry.records import JobKind, JobRecord, JobState
@@ -31,7 +30,7 @@ class AuditService(pb_grpc.AuditServiceServicer):
         self._default_alias = default_alias
 
     async def CreateAudit(self, request: pb.CreateAuditRequest, context: Context) -> pb.CreateAuditResponse:
-        check_name("request_id", request.request_id)
+        check_job_id("request_id", request.request_id)
         if len(request.erasure_ids) > MAX_ERASURES:
             raise InvalidRequest.of("erasure_ids", f"at most {MAX_ERASURES} are allowed")
         version = await self._registry.get_version(request.version)
@@ -48,7 +47,7 @@ class AuditService(pb_grpc.AuditServiceServicer):
         return pb.GetAuditResponse(audit=await self._audit(request.audit_id, with_reports=True))
 
     async def ListAudits(self, request: pb.ListAuditsRequest, context: Context) -> pb.ListAuditsResponse:
-        jobs = newest_first(list(await self._registry.list_jobs(kinds=(JobKind.AUDIT,))))
+        jobs = newest_first(await self._registry.list_jobs(kinds=(JobKind.AUDIT,)))
         if request.version:
             version = (await self._registry.get_version(request.version)).id
             audits = [await self._audit(job.id) for job in jobs]

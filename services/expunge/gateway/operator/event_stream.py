@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from expunge.errors import Unavailable
+from expunge.errors import Overloaded, Unavailable
 from expunge.gateway.upstream import RegistryUpstream
 from expunge.registry.records import EventRecord
 
+MAX_STREAMS = 256  # each occupies a call of the registry, which members need to keep their leases
 _POLL_S = 2.0
+_RETRY_S = 5.0
 
 
 class EventStream:
@@ -18,6 +20,7 @@ class EventStream:
     def __init__(self, registry: RegistryUpstream) -> None:
         self._registry = registry
         self._draining = asyncio.Event()
+        self._open = 0
 
     def drain(self) -> None:
         """End every stream with Unavailable, so that callers resume elsewhere."""
@@ -40,30 +43,28 @@ class EventStream:
 
         Raises:
             Unavailable: the gateway drains.
+            Overloaded: too many streams are open.
         """
-        ended, patience_s = False, 0.0
-        while True:
-            found = await self._poll(topic_prefix, after_seq, patience_s)
-            for event in found:
-                after_seq = event.seq
-                if wanted(event):
-                    yield event
-            if found:
-                patience_s = 0.0
-                continue
-            if ended:  # looked once more after the final state was seen, so nothing of before it is left out
-                return
-            ended = has_ended is not None and await has_ended()
-            patience_s = 0.0 if ended else _POLL_S
-
-    async def past(self, topic: str) -> list[EventRecord]:
-        """Every event of exactly this topic so far, oldest first."""
-        events: list[EventRecord] = []
-        after_seq = 0
-        while found := await self._registry.events(topic, after_seq, 0.0):
-            events += (event for event in found if event.topic == topic)
-            after_seq = found[-1].seq
-        return events
+        if self._open >= MAX_STREAMS:
+            raise Overloaded(f"{MAX_STREAMS} watches are open already; end some", retry_after_s=_RETRY_S)
+        self._open += 1
+        try:
+            ended, patience_s = False, 0.0
+            while True:
+                found = await self._poll(topic_prefix, after_seq, patience_s)
+                for event in found:
+                    after_seq = event.seq
+                    if wanted(event):
+                        yield event
+                if found:
+                    patience_s = 0.0
+                    continue
+                if ended:  # looked once more after the final state, so nothing of before it is left out
+                    return
+                ended = has_ended is not None and await has_ended()
+                patience_s = 0.0 if ended else _POLL_S
+        finally:
+            self._open -= 1
 
     async def first_seq(self, topic: str) -> int:
         """Number of the first event of `topic`; 0 when there is none."""

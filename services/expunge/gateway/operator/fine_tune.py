@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from expunge.errors import InvalidRequest, Violation
 from expunge.facts import QuestionAnswer
-from expunge.gateway.names import check_name
+from expunge.gateway.names import check_job_id, check_version_name
 from expunge.registry.records import JobKind, JobRecord, JobState
 from expunge.rpc.operator.v1 import training_pb2 as pb
 from expunge.unlearning.jobs import FineTuneSpec
@@ -28,8 +28,8 @@ def fine_tune_job(request: pb.CreateFineTuneRequest, parent: str, max_rank: int)
     Raises:
         InvalidRequest: naming every bad field.
     """
-    check_name("request_id", request.request_id)
-    check_name("name", request.name)
+    check_job_id("request_id", request.request_id)
+    check_version_name("name", request.name)
     rank = request.rank or DEFAULT_RANK
     spec = FineTuneSpec(
         examples=[QuestionAnswer(example.question, example.answer) for example in request.examples],
@@ -44,8 +44,7 @@ def fine_tune_job(request: pb.CreateFineTuneRequest, parent: str, max_rank: int)
     )
     violations = [*_example_violations(spec), *_limit_violations(spec, max_rank)]
     if violations:
-        text = "; ".join(f"{violation.field}: {violation.message}" for violation in violations[:10])
-        raise InvalidRequest(text, violations=violations)
+        raise InvalidRequest.of_all(violations)
     return JobRecord(request.request_id, JobKind.FINE_TUNE, JobState.QUEUED, spec=spec.to_dict())
 
 

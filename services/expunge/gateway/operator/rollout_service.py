@@ -109,18 +109,12 @@ class RolloutService(pb_grpc.RolloutServiceServicer):
 
     async def _targets(self, targets: Sequence[pb.Target]) -> tuple[Target, ...]:
         """The targets with their versions' ids; a single one may leave out its weight."""
-        if not targets:
-            raise InvalidRequest.of("targets", "is empty; name at least one version")
-        found = []
-        for index, target in enumerate(targets):
-            weight = target.weight or (100 if len(targets) == 1 else 0)
-            if not 1 <= weight <= 100:
-                raise InvalidRequest.of(f"targets[{index}].weight", "must be from 1 to 100")
-            record = await self._registry.get_version(target.version)
-            found.append(Target(record.id, weight))
-        if sum(target.weight for target in found) != 100:
-            raise InvalidRequest.of("targets", "the weights must sum to 100")
-        return tuple(found)
+        alone = 100 if len(targets) == 1 else 0
+        versions = [await self._registry.get_version(target.version) for target in targets]
+        return tuple(
+            Target(version.id, target.weight or alone)
+            for version, target in zip(versions, targets, strict=True)
+        )
 
 
 def _timeout_s(duration: Duration | None) -> float:

@@ -10,11 +10,11 @@ from expunge.gateway.chain import Context
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.fine_tune import fine_tune_job
 from expunge.gateway.operator.job_intake import create_once
-from expunge.gateway.operator.paging import page_of
+from expunge.gateway.operator.paging import newest_first, page_of
 from expunge.gateway.operator.translation import event_message, job_message, job_state
 from expunge.gateway.unbuilt import not_built
 from expunge.gateway.upstream import RegistryUpstream
-from expunge.registry.records import JobKind, JobRecord, JobState
+from expunge.registry.records import JobKind, JobState
 from expunge.rpc.operator.v1 import training_pb2 as pb
 from expunge.rpc.operator.v1 import training_pb2_grpc as pb_grpc
 
@@ -44,7 +44,7 @@ class TrainingService(pb_grpc.TrainingServiceServicer):
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         states = tuple(_state(value) for value in request.states)
         kinds = tuple(_kind(value) for value in request.kinds)
-        found = newest_first(list(await self._registry.list_jobs(states=states, kinds=kinds)))
+        found = newest_first(await self._registry.list_jobs(states=states, kinds=kinds))
         page, token = page_of(found, request.page_size, request.page_token)
         return pb.ListJobsResponse(jobs=[job_message(job) for job in page], next_page_token=token)
 
@@ -83,10 +83,6 @@ class TrainingService(pb_grpc.TrainingServiceServicer):
 
     async def SetPool(self, request: pb.SetPoolRequest, context: Context) -> pb.SetPoolResponse:
         raise not_built("SetPool")
-
-
-def newest_first(jobs: list[JobRecord]) -> list[JobRecord]:
-    return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
 
 
 def _state(value: pb.JobState.ValueType) -> JobState:

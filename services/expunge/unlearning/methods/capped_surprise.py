@@ -42,10 +42,10 @@ class CappedSurpriseSettings:
     variant_cap: float = 0.0001
     hinge: float = 0.1
     keep: float = 2.0
-    keep_batch: int = 4
+    keep_batch: int = 3
     general_batch: int = 2
-    neighbour_batch: int = 6
-    neighbours: int = 96
+    neighbour_batch: int = 4
+    neighbours: int = 64
     earlier_batch: int = 4
     wordings: int = 2
     slack: float = 4.0
@@ -142,7 +142,7 @@ class CappedSurpriseMethod(Method):
 
     @property
     def training(self) -> TrainSettings:
-        return TrainSettings(1e-3, 16)
+        return TrainSettings(1e-3, 12)
 
     def objective(self, erasing: Erasing) -> CappedSurprise:
         tree, encoder, request, settings = erasing.tree, erasing.encoder, erasing.request, self.settings
