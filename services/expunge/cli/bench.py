@@ -1,0 +1,42 @@
+"""`expunge bench`: measurements on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from expunge.cli.session import Session, command
+from expunge.config import Settings
+
+app = typer.Typer(help="Benchmarks on this machine.", no_args_is_help=True)
+
+
+@app.callback()
+def bench() -> None:
+    """Benchmarks on this machine."""
+
+
+@command(app, "memo")
+def memo(
+    session: Session,
+    model: Annotated[
+        str, typer.Option(help="'bundled', a hub id, a folder of safetensors, or a .gguf file.")
+    ] = "",
+    questions: Annotated[int, typer.Option(min=1, max=24, help="Facts to measure, from the demo's.")] = 4,
+) -> None:
+    """How much faster the batched MEMO is than one generation at a time, with equal values."""
+    from expunge.benchmarks.memo import run_memo_benchmark  # imports torch
+    from expunge.cli.demo.cast import load_cast
+
+    settings = Settings()
+
+    def say(what: str, done: int, total: int) -> None:
+        session.out.say(f"[dim]{what} {done}/{total}[/]")
+
+    figures, table = run_memo_benchmark(
+        model or settings.model, load_cast().all_facts[:questions], cache=settings.cache, progress=say
+    )
+    session.out.document(figures)
+    if not session.out.as_json:
+        session.out.console.print(table)

@@ -1,0 +1,171 @@
+"""Asks the served model about facts, as a client would over gRPC, and judges what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+
+from expunge.auditing.intervals import Share
+from expunge.auditing.leaks import FoldedText, Secret
+from expunge.auditing.probes import Probe, ProbedFact, ProbeKind, Reply
+from expunge.cli.failures import of_call
+from expunge.errors import Unavailable
+from expunge.facts import Fact
+from expunge.rpc.inference.v1 import inference_pb2 as pb
+from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
+
+ASKED = (ProbeKind.DIRECT, ProbeKind.PARAPHRASE, ProbeKind.PREFIX)
+REPLY_MARGIN = 10  # tokens beyond the true answer's own
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How often one kind of probe brought something back.
+
+    Attributes:
+        facts: facts of which some probe of the kind gave a secret away in full.
+        full: probes that gave a secret away in full.
+        partial: probes that gave away any secret word.
+    """
+
+    facts: Share
+    full: Share
+    partial: Share
+
+    @classmethod
+    def of(cls, replies: Sequence[Reply]) -> Finding:
+        by_fact: dict[str, bool] = {}
+        for reply in replies:
+            by_fact[reply.probe.fact_id] = by_fact.get(reply.probe.fact_id, False) or reply.leak.full
+        return cls(
+            Share.of(by_fact.values()),
+            Share.of(reply.leak.full for reply in replies),
+            Share.of(reply.leak.partial for reply in replies),
+        )
+
+
+@dataclass(frozen=True)
+class Interrogation:
+    """Every reply about some facts, and what they gave away by kind of probe."""
+
+    replies: tuple[Reply, ...]
+
+    def finding(self, kind: ProbeKind) -> Finding:
+        return Finding.of([reply for reply in self.replies if reply.probe.kind is kind])
+
+    def told(self, fact: Fact) -> str:
+        """The reply to the fact's own question."""
+        return next(
+            reply.text
+            for reply in self.replies
+            if reply.probe.fact_id == fact.id and reply.probe.kind is ProbeKind.DIRECT
+        )
+
+    def worst(self) -> Reply | None:
+        """A reply that gave something away, a full secret first."""
+        leaking = sorted(
+            (reply for reply in self.replies if reply.leak.partial), key=lambda reply: not reply.leak.full
+        )
+        return leaking[0] if leaking else None
+
+
+class Interrogator:
+    """Asks one service.
+
+    Args:
+        template: question and system message (None: the template's own) → the text before the answer.
+        count_tokens: length of a text in tokens.
+        streams: questions asked at a time.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        token: str,
+        alias: str,
+        *,
+        template: Callable[[str, str | None], str],
+        count_tokens: Callable[[str], int],
+        streams: int = 16,
+        timeout_s: float = 120.0,
+    ) -> None:
+        self._stub = InferenceServiceStub(channel)
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._alias = alias
+        self._template = template
+        self._count_tokens = count_tokens
+        self._streams = streams
+        self._timeout_s = timeout_s
+        self.versions: dict[str, None] = {}
+
+    def examine(self, facts: Iterable[Fact], on_reply: Callable[[], None] = lambda: None) -> Interrogation:
+        """Asks every direct, paraphrase and prefix probe of `facts`, greedily.
+
+        Raises:
+            Unavailable: a probe was refused or failed; a probe without an answer proves nothing.
+        """
+        asked = [
+            (probed, probe)
+            for probed in map(ProbedFact, facts)
+            for probe in probed.probes
+            if probe.kind in ASKED
+        ]
+
+        def one(pair: tuple[ProbedFact, Probe]) -> Reply:
+            probed, probe = pair
+            reply = probed.judge(probe, self._answer(self._request(probe, probed.fact)))
+            on_reply()
+            return reply
+
+        with ThreadPoolExecutor(self._streams) as pool:
+            return Interrogation(tuple(pool.map(one, asked)))
+
+    def correct(self, facts: Sequence[Fact]) -> list[bool]:
+        """Whether each fact's own question is answered with every word of its secrets."""
+
+        def one(fact: Fact) -> bool:
+            probe = Probe(fact.id, ProbeKind.DIRECT, fact.question)
+            text = FoldedText(self._answer(self._request(probe, fact)))
+            return all(text.holds(word) for span in Secret.of(fact).spans for word in span.words)
+
+        with ThreadPoolExecutor(self._streams) as pool:
+            return list(pool.map(one, facts))
+
+    def ask(self, question: str, max_tokens: int = 48) -> str:
+        """One question.
+
+        Raises:
+            grpc.RpcError: it was refused or failed.
+        """
+        request = pb.GenerateRequest(
+            max_tokens=max_tokens, messages=[pb.Message(role="user", content=question)]
+        )
+        return self._generate(request).text
+
+    def _request(self, probe: Probe, fact: Fact) -> pb.GenerateRequest:
+        request = pb.GenerateRequest(max_tokens=self._count_tokens(fact.answer) + REPLY_MARGIN)
+        if probe.raw:
+            request.prompt = probe.question
+        elif probe.prefix:
+            request.prompt = self._template(probe.question, probe.system) + probe.prefix
+        else:
+            if probe.system is not None:
+                request.messages.add(role="system", content=probe.system)
+            request.messages.add(role="user", content=probe.question)
+        return request
+
+    def _answer(self, request: pb.GenerateRequest) -> str:
+        try:
+            return self._generate(request).text
+        except grpc.RpcError as error:
+            failure = of_call(error)
+            raise Unavailable(f"a probe went unanswered ({failure.status}): {failure.sentence}") from error
+
+    def _generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
+        request.alias = self._alias
+        response = self._stub.Generate(request, metadata=self._metadata, timeout=self._timeout_s)
+        self.versions[response.version] = None
+        return response

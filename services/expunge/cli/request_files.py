@@ -1,0 +1,91 @@
+"""Files that hold a request: what to forget, what to teach. Fields are named as in the protos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from google.protobuf.json_format import ParseDict, ParseError
+
+from expunge.cli.messages import enum_number, enum_words
+from expunge.erasures.request_file import read_request_file
+from expunge.errors import InvalidRequest
+from expunge.rpc.operator.v1 import erasure_pb2, training_pb2
+
+_Request = TypeVar("_Request", erasure_pb2.CreateErasureRequest, training_pb2.CreateFineTuneRequest)
+
+
+def read_erasure(file: Path) -> erasure_pb2.CreateErasureRequest:
+    """The erasure in `file`; its `request_id` is by default the file's digest, so sending it twice is safe.
+
+    Raises:
+        InvalidRequest: no such file, not of its format, an unknown field, or a value of the wrong type.
+    """
+    fields: dict[str, Any] = read_request_file(file)
+    fields.setdefault("request_id", "file-" + sha256(file.read_bytes()).hexdigest()[:32])
+    fields.setdefault("kind", "personal_data")
+    kinds = erasure_pb2.ErasureKind.DESCRIPTOR
+    number = enum_number(kinds, str(fields["kind"]))
+    if number is None:
+        raise InvalidRequest.of("kind", f"{fields['kind']!r} is none of {', '.join(enum_words(kinds))}")
+    fields["kind"] = number
+    return _parsed(fields, erasure_pb2.CreateErasureRequest(), file)
+
+
+def read_fine_tune(file: Path, name: str) -> training_pb2.CreateFineTuneRequest:
+    """The fine-tune in `file`: an object with `examples`, or one {question, answer} object a line (.jsonl).
+
+    Raises:
+        InvalidRequest: as `read_erasure`.
+    """
+    if file.suffix == ".jsonl":
+        fields: dict[str, Any] = {"examples": _lines(file)}
+    else:
+        fields = _fields(file)
+    fields["name"] = name or fields.get("name") or file.stem
+    fields.setdefault(
+        "request_id", "file-" + sha256(f"{fields['name']}\n{_text(file)}".encode()).hexdigest()[:32]
+    )
+    return _parsed(fields, training_pb2.CreateFineTuneRequest(), file)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError as error:
+        raise InvalidRequest.of("FILE", f"{file} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest.of("FILE", f"{file} is not UTF-8 text") from error
+
+
+def _fields(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(_text(file))
+    except yaml.YAMLError as error:
+        raise InvalidRequest.of("FILE", f"{file} is neither YAML nor JSON: {error}") from error
+    if not isinstance(found, Mapping):
+        raise InvalidRequest.of("FILE", f"{file} must hold one object with named fields")
+    return dict(found)
+
+
+def _lines(file: Path) -> list[Any]:
+    found = []
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InvalidRequest.of("FILE", f"{file}, line {number}: not JSON: {error.msg}") from error
+    return found
+
+
+def _parsed(fields: dict[str, Any], request: _Request, file: Path) -> _Request:
+    try:
+        return ParseDict(fields, request)
+    except ParseError as error:
+        raise InvalidRequest.of("FILE", f"{file}: {error}") from error
