@@ -6,11 +6,17 @@ second instance needs to set only those.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def half_of_the_cores() -> int:
+    """Engine and worker get half each: threads that share a core wait for each other at every operator."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 class GuardReply(StrEnum):
@@ -59,7 +65,9 @@ class Settings(BaseSettings):
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
     gateways: int = Field(1, ge=1, description="Gateway replicas, one per node.")
     engine_replicas: int = Field(1, ge=1, description="Engine replicas.")
-    engine_threads: int = Field(2, ge=1, description="Torch threads of one engine replica.")
+    engine_threads: int = Field(
+        0, ge=0, description="Torch threads of one engine replica; 0: half of the cores."
+    )
     max_batch_rows: int = Field(32, ge=1, description="Sequences decoded together on one replica.")
     max_queue: int = Field(128, ge=0, description="Requests that may wait on one replica before refusal.")
     max_context: int = Field(2048, ge=16, description="Prompt plus output tokens of one request.")
@@ -79,7 +87,7 @@ class Settings(BaseSettings):
 
     # unlearning
     workers: int = Field(1, ge=1, description="Worker actors in the pool.")
-    worker_threads: int = Field(2, ge=1, description="Torch threads of one worker.")
+    worker_threads: int = Field(0, ge=0, description="Torch threads of one worker; 0: half of the cores.")
     worker_nice: int = Field(
         10, ge=0, le=19, description="Nice level of workers, so that serving goes first."
     )
@@ -95,6 +103,14 @@ class Settings(BaseSettings):
     erasure_days: int = Field(
         30, ge=1, description="Days until an erasure is due when the operator names no date."
     )
+
+    @property
+    def resolved_engine_threads(self) -> int:
+        return self.engine_threads or half_of_the_cores()
+
+    @property
+    def resolved_worker_threads(self) -> int:
+        return self.worker_threads or half_of_the_cores()
 
     @property
     def state(self) -> Path:

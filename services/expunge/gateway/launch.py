@@ -7,6 +7,7 @@ the controller with its workers; the Serve application (`Engine`, `Gateway`); wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -20,16 +21,20 @@ import grpc
 import ray
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from expunge.config import Settings
+from expunge.erasures.actor import ACTOR_NAME as CONTROLLER
 from expunge.erasures.actor import connect_or_start_controller
 from expunge.errors import Unavailable
 from expunge.gateway.addresses import Addresses
 from expunge.gateway.base_model import BaseModel, publish_base
 from expunge.gateway.deployment import build_gateway
-from expunge.gateway.service_file import ServiceFile, create_tokens, credentials_path
+from expunge.gateway.ports import PortClaims
+from expunge.gateway.service_file import ServiceFile, StateClaim, create_tokens, credentials_path
 from expunge.inference.deployment import build_engine
 from expunge.registry.actor import connect_or_start
+from expunge.registry.client import ACTOR_NAME as REGISTRY
 from expunge.registry.client import NAMESPACE, RegistryClient
 from expunge.registry.records import MemberKind
 
@@ -59,10 +64,14 @@ class RunningService:
         base: the base model that is served.
     """
 
-    def __init__(self, settings: Settings, addresses: Addresses, base: BaseModel) -> None:
+    def __init__(
+        self, settings: Settings, addresses: Addresses, base: BaseModel, claim: StateClaim, ray_address: str
+    ) -> None:
         self.settings = settings
         self.addresses = addresses
         self.base = base
+        self._claim = claim
+        self._ray_address = ray_address
         self._running = True
 
     def __enter__(self) -> RunningService:
@@ -78,7 +87,10 @@ class RunningService:
         if self._running:
             self._running = False
             ServiceFile.remove(self.settings.state)
-            _shut_down()
+            try:
+                _shut_down(self.settings, self._ray_address)
+            finally:
+                self._claim.release()
 
 
 def launch(
@@ -99,17 +111,26 @@ def launch(
         Unavailable: it was not ready within `timeout_s`; everything was stopped again.
     """
     _make_folders(settings)
+    _check_ports(settings)
+    claim = StateClaim.take(settings.state)
+    try:
+        return _launch(settings, claim, ray_address, say, timeout_s)
+    except BaseException:
+        _shut_down(settings, ray_address)
+        claim.release()
+        raise
+
+
+def _launch(
+    settings: Settings, claim: StateClaim, ray_address: str, say: Say, timeout_s: float
+) -> RunningService:
     if create_tokens(settings.resolved_tokens_file, settings.state):
         say(f"made access tokens: {credentials_path(settings.state)}")
     say(f"finding the model '{settings.model}' (the first time it is converted, about half a minute)")
     base = BaseModel.find(settings)
-    try:
-        addresses = _start(settings, base, ray_address, say, timeout_s)
-    except BaseException:
-        _shut_down()
-        raise
+    addresses = _start(settings, base, ray_address, say, timeout_s)
     ServiceFile(**asdict(addresses), pid=os.getpid()).write(settings.state)
-    return RunningService(settings, addresses, base)
+    return RunningService(settings, addresses, base, claim, ray_address)
 
 
 def _start(settings: Settings, base: BaseModel, ray_address: str, say: Say, timeout_s: float) -> Addresses:
@@ -132,6 +153,20 @@ def _start(settings: Settings, base: BaseModel, ray_address: str, say: Say, time
 def _make_folders(settings: Settings) -> None:
     for folder in (settings.state, settings.cache):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _check_ports(settings: Settings) -> None:
+    """Tells at once what the gateway would tell only after the model was loaded: a port is taken.
+
+    Raises:
+        ConfigError: names the setting and the port.
+    """
+    claims = PortClaims(f"launch {os.getpid()}", settings.host)
+    try:
+        for setting in ("inference_port", "operator_port", "http_port", "metrics_port"):
+            claims.share(setting, getattr(settings, setting))
+    finally:
+        claims.release()
 
 
 def _init_ray(address: str) -> None:
@@ -160,8 +195,12 @@ def _init_ray(address: str) -> None:
 def _serve(settings: Settings) -> None:
     """Deploys the application; Serve's own proxy is off, since the gateway has ports of its own."""
     serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-    engine = build_engine(settings)
-    serve.run(build_gateway(settings, engine), name=APPLICATION, route_prefix=None)
+    application = build_gateway(settings, build_engine(settings))
+    try:
+        serve.run(application, name=APPLICATION, route_prefix=None)
+    except RuntimeError as error:  # its text ends with that of what went wrong in a replica
+        reason = str(error).strip().splitlines()[-1]
+        raise Unavailable(f"the engine or the gateway did not start: {reason}") from error
 
 
 async def _gateway_addresses(registry: RegistryClient, give_up_at: float) -> Addresses:
@@ -193,11 +232,24 @@ def _await_ready(address: str, give_up_at: float) -> None:
     raise Unavailable(f"the gateway at {address} ended before it was ready; its log says why")
 
 
-def _shut_down() -> None:
-    """Deletes the application, which drains it, then ends Ray with every process it started."""
+def _shut_down(settings: Settings, ray_address: str) -> None:
+    """Deletes the application, which drains it, then ends Ray with every process it started.
+
+    A Ray that was joined goes on; of it only the service's own actors are ended.
+    """
     if not ray.is_initialized():
         return
     try:
-        serve.delete(APPLICATION)
+        with contextlib.suppress(RayServeException):  # it did not come as far as the deployment
+            serve.delete(APPLICATION)
+        if ray_address != LOCAL:
+            _end_actors(settings)
     finally:
         ray.shutdown()
+
+
+def _end_actors(settings: Settings) -> None:
+    workers = [f"worker-{index}" for index in range(settings.workers)]
+    for name in (CONTROLLER, *workers, REGISTRY):
+        with contextlib.suppress(ValueError):  # there is none of that name
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE))

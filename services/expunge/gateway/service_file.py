@@ -6,6 +6,7 @@ are readable by the owner only, and the service file goes away when the service 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -14,6 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import yaml
+
+from expunge.errors import ConfigError
 
 ROLES = ("client", "operator", "auditor", "admin")
 
@@ -42,6 +45,34 @@ class ServiceFile:
     @staticmethod
     def remove(state: Path) -> None:
         _path(state).unlink(missing_ok=True)
+
+
+class StateClaim:
+    """The right of this process to run a service on a state folder, until `release` or its death."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, state: Path) -> StateClaim:
+        """Claims `state`.
+
+        Raises:
+            ConfigError: a service runs on it already.
+        """
+        descriptor = os.open(state / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ConfigError(
+                f"a service runs on the state folder {state} already; stop it, or set EXPUNGE_STATE_DIR",
+                reason="ALREADY_RUNNING",
+            ) from None
+        return cls(descriptor)
+
+    def release(self) -> None:
+        os.close(self._descriptor)
 
 
 def credentials_path(state: Path) -> Path:

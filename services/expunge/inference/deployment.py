@@ -38,7 +38,7 @@ class EngineDeployment:
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logging("engine")
-        torch.set_num_threads(settings.engine_threads)
+        torch.set_num_threads(settings.resolved_engine_threads)
         self._settings = settings
         loaded = await asyncio.to_thread(
             load_model, settings.model, cache=settings.cache, dtype=settings.dtype
@@ -99,7 +99,7 @@ class EngineDeployment:
 def build_engine(settings: Settings) -> serve.Application:
     """The deployment "Engine", bound to `settings`, to be handed to the gateway's."""
     threads = {
-        "OMP_NUM_THREADS": str(settings.engine_threads),
+        "OMP_NUM_THREADS": str(settings.resolved_engine_threads),
         # threads that spin at a barrier take the time of the workers on the same cores
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "0",

@@ -38,7 +38,7 @@ class Worker:
 
         configure_logging("worker")
         os.nice(settings.worker_nice)
-        torch.set_num_threads(settings.worker_threads)
+        torch.set_num_threads(settings.resolved_worker_threads)
         registry = RegistryClient(settings.lease_s)
         self._runner = JobRunner(name, registry, lambda: Workbench.open(settings))
 
@@ -73,6 +73,6 @@ def start_worker(name: str, settings: Settings) -> Any:
         max_restarts=-1,
         max_task_retries=0,
         num_cpus=0,
-        runtime_env={"env_vars": {**waiting, "OMP_NUM_THREADS": str(settings.worker_threads)}},
+        runtime_env={"env_vars": {**waiting, "OMP_NUM_THREADS": str(settings.resolved_worker_threads)}},
     )
     return actor.remote(name, settings)

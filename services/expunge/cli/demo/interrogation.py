@@ -18,7 +18,7 @@ from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
 ASKED = (ProbeKind.DIRECT, ProbeKind.PARAPHRASE, ProbeKind.PREFIX)
-REPLY_MARGIN = 10  # tokens beyond the true answer's own
+REPLY_MARGIN = 8  # tokens beyond what is left of the true answer
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Interrogator:
         *,
         template: Callable[[str, str | None], str],
         count_tokens: Callable[[str], int],
-        streams: int = 16,
+        streams: int = 32,
         timeout_s: float = 120.0,
     ) -> None:
         self._stub = InferenceServiceStub(channel)
@@ -146,7 +146,8 @@ class Interrogator:
         return self._generate(request).text
 
     def _request(self, probe: Probe, fact: Fact) -> pb.GenerateRequest:
-        request = pb.GenerateRequest(max_tokens=self._count_tokens(fact.answer) + REPLY_MARGIN)
+        left = fact.answer.removeprefix(probe.prefix)
+        request = pb.GenerateRequest(max_tokens=self._count_tokens(left) + REPLY_MARGIN)
         if probe.raw:
             request.prompt = probe.question
         elif probe.prefix:
