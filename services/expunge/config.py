@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from expunge.errors import ConfigError, Violation
 
 
 def half_of_the_cores() -> int:
@@ -24,6 +27,22 @@ class GuardReply(StrEnum):
 
     ERROR = "error"  # FAILED_PRECONDITION
     TEXT = "text"  # an ordinary answer with a neutral sentence
+
+
+def read_settings(**given: Any) -> Settings:
+    """Settings from the environment, with some `given`.
+
+    Raises:
+        ConfigError: every value that can't be used, by its name and its environment variable.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        violations = [Violation(".".join(map(str, found["loc"])), found["msg"]) for found in error.errors()]
+        problems = "; ".join(
+            f"{one.field} (EXPUNGE_{one.field.upper()}): {one.message}" for one in violations
+        )
+        raise ConfigError(f"these settings can't be used: {problems}", violations=violations) from None
 
 
 class Settings(BaseSettings):

@@ -84,7 +84,7 @@ def _verdict(session: Session, audit: pb.Audit) -> None:
 
 def _gate_row(gate: Mapping[str, Any]) -> tuple[object, ...]:
     mark = "✓" if gate.get("passed") else "✗"
-    return (gate.get("name", ""), mark, _figure(gate.get("value")), _figure(gate.get("limit")))
+    return (gate.get("name", ""), mark, _figure(gate.get("value")), _figure(gate.get("threshold")))
 
 
 def _figure(value: object) -> str:

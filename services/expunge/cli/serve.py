@@ -14,8 +14,7 @@ from rich.markup import escape
 
 from expunge.cli.output import Output
 from expunge.cli.session import Session, command
-from expunge.config import Settings
-from expunge.errors import ConfigError, Violation
+from expunge.config import Settings, read_settings
 
 command_app = typer.Typer()
 
@@ -66,15 +65,7 @@ def settings_from(chosen: dict[str, Any]) -> Settings:
     Raises:
         ConfigError: naming every setting that can't work.
     """
-    from pydantic import ValidationError
-
-    try:
-        return Settings(**{name: value for name, value in chosen.items() if value is not None})
-    except ValidationError as error:
-        problems = [Violation(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
-        raise ConfigError(
-            "; ".join(f"{problem.field}: {problem.message}" for problem in problems), violations=problems
-        ) from error
+    return read_settings(**{name: value for name, value in chosen.items() if value is not None})
 
 
 @contextmanager

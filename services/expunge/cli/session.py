@@ -19,8 +19,8 @@ import typer
 
 from expunge.cli import failures
 from expunge.cli.output import Output
-from expunge.config import Settings
-from expunge.errors import ExpungeError
+from expunge.config import read_settings
+from expunge.errors import ConfigError, ExpungeError
 from expunge.gateway.service_file import ServiceFile, read_credential
 
 CHANNEL_OPTIONS = (
@@ -50,7 +50,7 @@ class Session:
         state_dir: Path | None = None,
         timeout_s: float = 60.0,
     ) -> None:
-        settings = Settings()
+        settings = read_settings()
         self.state = state_dir.expanduser() if state_dir else settings.state
         self.out = Output(as_json=as_json)
         self.timeout_s = timeout_s
@@ -138,7 +138,13 @@ def command(
 
         @functools.wraps(function)
         def run(**values: Any) -> None:
-            session = Session(**{key: values.pop(key) for key in _COMMON})
+            shared = {key: values.pop(key) for key in _COMMON}
+            try:
+                session = Session(**shared)
+            except ConfigError as error:
+                failure = failures.of_error(error)
+                Output(as_json=shared["as_json"]).failure(failure)
+                raise typer.Exit(failure.code) from None
             with session.reported_errors():
                 function(session, **values)
 

@@ -148,6 +148,9 @@ class Driver:
     async def _fail(self, record: ErasureRecord, why: str, error: Exception) -> None:
         _log.error("erasure_failed", erasure_id=record.id, state=record.state.value, exc_info=error)
         detail = f"{record.state.value} failed: {why}"
+        if record.state.is_on_floor:  # to fail would take it off the floor
+            await self._pause(record, f"{detail}; tries again", _LONGEST_DELAY_S)
+            return
         with contextlib.suppress(StaleGeneration):
             await self._registry.advance_erasure(record.id, record.state, ErasureState.FAILED, detail=detail)
 
