@@ -42,11 +42,14 @@ lint: $(STAMP) ## ruff, mypy, buf, and whether the generated protos are up to da
 		&& diff --recursive --brief --exclude=__pycache__ "$$fresh" services/expunge/rpc \
 		|| { echo "services/expunge/rpc is out of date: run 'make protos'"; exit 1; }
 
+# A process that has spoken gRPC to a real service does not share its event loops with unit tests.
 test: lint ## Lint, types and tests (at most 15 minutes on 2 cores)
-	$(BIN)/pytest -m 'not slow' --durations=15
+	$(BIN)/pytest tests/unit -m 'not slow' --durations=5
+	$(BIN)/pytest tests/integration tests/e2e tests/chaos -m 'not slow' --durations=10
 
 test-full: lint ## Everything, the slow tests included
-	$(BIN)/pytest --durations=30
+	$(BIN)/pytest tests/unit --durations=10
+	$(BIN)/pytest tests/integration tests/e2e tests/chaos --durations=30
 
 chaos: $(STAMP) ## Only the tests that kill processes
 	$(BIN)/pytest tests/chaos --durations=0
