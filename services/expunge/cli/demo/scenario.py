@@ -36,7 +36,7 @@ ANSWER_TOKENS = 32
 SHARE_OF_CAPACITY = 0.5
 CALIBRATION_S = 5.0
 AFTERGLOW_S = 5.0  # the load goes on for so long after the erasure is closed
-CONTROLS_PER_FACT = 1
+CONTROLS_PER_FACT = 2
 CONTROL_SEED = 7  # not the audit's own: the demo asks about other invented people
 
 Metadata = tuple[tuple[str, str], ...]
