@@ -93,7 +93,7 @@ async def serve(model_folder: Path, folder: Path, **changes: object) -> AsyncIte
     await registry.ensure_base(base)
     engine = Engine(loaded, EngineLimits.of(settings))
     member = EngineMember(engine, registry, blobs, folder / "staged")
-    member.start()
+    await member.start()
     gateway = Gateway(
         settings,
         "gateway-0",

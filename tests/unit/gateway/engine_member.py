@@ -21,10 +21,17 @@ class EngineMember:
         self._blobs = blobs
         self._folder = folder
         self._task: asyncio.Task[None] | None = None
+        self._staged = asyncio.Event()
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Returns once the first wanted versions are staged: before that no gateway may send anything."""
         self._engine.start()
         self._task = asyncio.create_task(self._follow())
+        staged = asyncio.create_task(self._staged.wait())
+        await asyncio.wait((staged, self._task), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            staged.cancel()
+            self._task.result()
 
     async def stop(self) -> None:
         assert self._task is not None
@@ -50,6 +57,7 @@ class EngineMember:
                 if record.id not in self._engine.staged():
                     await self._engine.load_version(record, await self._fetch(record))
             known = snapshot.revision
+            self._staged.set()
 
     async def _fetch(self, record: VersionRecord) -> Path | None:
         if record.kind is VersionKind.BASE:
