@@ -16,10 +16,25 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from expunge.errors import ConfigError, Violation
 
+# How long a thread of torch looks for its next piece of work before it sleeps (libgomp's own unit). Operators
+# of a small model follow each other within this time; a thread that never slept would keep another process
+# off its core, and one that sleeps at once is woken for every operator (docs/unlearning.md, "Time").
+_SPIN_COUNT = 10_000
 
-def half_of_the_cores() -> int:
-    """Engine and worker get half each: threads that share a core wait for each other at every operator."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+def all_cores() -> int:
+    """Cores this process may use. Engine and workers share them by nice level, serving first."""
+    return len(os.sched_getaffinity(0))
+
+
+def thread_environment(threads: int = 0) -> dict[str, str]:
+    """Environment of a process that computes with torch beside others on the same cores.
+
+    Args:
+        threads: of each operator; 0: as torch chooses.
+    """
+    environment = {"GOMP_SPINCOUNT": str(_SPIN_COUNT), "TOKENIZERS_PARALLELISM": "false"}
+    return environment | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 
 class GuardReply(StrEnum):
@@ -84,9 +99,7 @@ class Settings(BaseSettings):
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
     gateways: int = Field(1, ge=1, description="Gateway replicas, one per node.")
     engine_replicas: int = Field(1, ge=1, description="Engine replicas.")
-    engine_threads: int = Field(
-        0, ge=0, description="Torch threads of one engine replica; 0: half of the cores."
-    )
+    engine_threads: int = Field(0, ge=0, description="Torch threads of one engine replica; 0: all cores.")
     max_batch_rows: int = Field(32, ge=1, description="Sequences decoded together on one replica.")
     max_queue: int = Field(128, ge=0, description="Requests that may wait on one replica before refusal.")
     max_context: int = Field(2048, ge=16, description="Prompt plus output tokens of one request.")
@@ -106,7 +119,7 @@ class Settings(BaseSettings):
 
     # unlearning
     workers: int = Field(1, ge=1, description="Worker actors in the pool.")
-    worker_threads: int = Field(0, ge=0, description="Torch threads of one worker; 0: half of the cores.")
+    worker_threads: int = Field(0, ge=0, description="Torch threads of one worker; 0: all cores.")
     worker_nice: int = Field(
         10, ge=0, le=19, description="Nice level of workers, so that serving goes first."
     )
@@ -125,11 +138,11 @@ class Settings(BaseSettings):
 
     @property
     def resolved_engine_threads(self) -> int:
-        return self.engine_threads or half_of_the_cores()
+        return self.engine_threads or all_cores()
 
     @property
     def resolved_worker_threads(self) -> int:
-        return self.worker_threads or half_of_the_cores()
+        return self.worker_threads or all_cores()
 
     @property
     def state(self) -> Path:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
 
 MAX_PROBES = 512  # of each alias
-_CONCURRENT = 8
+_CONCURRENT = 16
 _TTL_S = 900.0
 _CALL_S = 60.0
 _ATTEMPTS = 4

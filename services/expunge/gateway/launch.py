@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from expunge.config import Settings
+from expunge.config import Settings, thread_environment
 from expunge.erasures.actor import ACTOR_NAME as CONTROLLER
 from expunge.erasures.actor import connect_or_start_controller
 from expunge.errors import Unavailable
@@ -50,8 +50,6 @@ _QUIET = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_worker_niceness": "0",  # by default 15: every other program would go before serving
 }
-# Threads of two processes that spin at a barrier take each other's time on a small machine.
-_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
 
 Say = Callable[[str], None]
 
@@ -173,10 +171,12 @@ def _init_ray(address: str) -> None:
     """Joins or starts Ray without a word on the terminal."""
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     if address != LOCAL:
-        ray.init(address, namespace=NAMESPACE, log_to_driver=False, runtime_env={"env_vars": _THREADS})
+        ray.init(
+            address, namespace=NAMESPACE, log_to_driver=False, runtime_env={"env_vars": thread_environment()}
+        )
         return
     os.environ.update(_QUIET)
-    for name, value in _THREADS.items():
+    for name, value in thread_environment().items():
         os.environ.setdefault(name, value)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from ray import serve
 
-from expunge.config import Settings
+from expunge.config import Settings, thread_environment
 from expunge.errors import ExpungeError
 from expunge.inference.engine import Engine
 from expunge.inference.limits import EngineLimits
@@ -98,13 +98,7 @@ class EngineDeployment:
 
 def build_engine(settings: Settings) -> serve.Application:
     """The deployment "Engine", bound to `settings`, to be handed to the gateway's."""
-    threads = {
-        "OMP_NUM_THREADS": str(settings.resolved_engine_threads),
-        # threads that spin at a barrier take the time of the workers on the same cores
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    threads = thread_environment(settings.resolved_engine_threads)
     deployment = serve.deployment(
         name=NAME,
         num_replicas=settings.engine_replicas,

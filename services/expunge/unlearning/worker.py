@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from expunge.config import Settings
+from expunge.config import Settings, thread_environment
 from expunge.errors import Unavailable
 from expunge.observability.logging import configure_logging
 from expunge.registry.client import NAMESPACE, RegistryClient
@@ -61,10 +61,7 @@ class Worker:
 
 def start_worker(name: str, settings: Settings) -> Any:
     """The actor handle of worker `name`; it is started if there is none. Ray must be initialised."""
-    waiting = {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "0",
-    }  # two processes must not spin on shared cores
+    threads = thread_environment(settings.resolved_worker_threads)
     actor = ray.remote(Worker).options(
         name=name,
         namespace=NAMESPACE,
@@ -73,6 +70,6 @@ def start_worker(name: str, settings: Settings) -> Any:
         max_restarts=-1,
         max_task_retries=0,
         num_cpus=0,
-        runtime_env={"env_vars": {**waiting, "OMP_NUM_THREADS": str(settings.resolved_worker_threads)}},
+        runtime_env={"env_vars": threads},
     )
     return actor.remote(name, settings)

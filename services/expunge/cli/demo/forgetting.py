@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import grpc
 
+from expunge.auditing.intervals import Share
 from expunge.cli.demo.accounting import Suppression
 from expunge.cli.demo.erasure_view import ErasureView
+from expunge.cli.messages import as_dict
 from expunge.errors import FailedPrecondition
 from expunge.facts import ForgetRequest
 from expunge.rpc.operator.v1 import erasure_pb2 as pb
@@ -68,6 +70,19 @@ class Forgetting:
             asked = pb.GetErasureRequest(erasure_id=self._id)
             erasure = self._stub.GetErasure(asked, metadata=self._metadata, timeout=30).erasure
             raise FailedPrecondition(f"the erasure ended {self.view.state}, not closed: {erasure.detail}")
+
+    def controls(self, version: str) -> dict[str, Share]:
+        """What `version` scored on controls in its audit, by figure, as the erasure's report tells.
+
+        Raises:
+            FailedPrecondition: the report holds no audit of that version.
+        """
+        asked = pb.GetReportRequest(erasure_id=self._id)
+        report = as_dict(self._stub.GetReport(asked, metadata=self._metadata, timeout=30).report)
+        for audit in report["audits"]:
+            if audit["version"] == version:
+                return {figure["name"]: Share.from_dict(figure["control"]) for figure in audit["figures"]}
+        raise FailedPrecondition(f"the report of erasure {self._id} holds no audit of version {version}")
 
     @property
     def seconds_suppressed(self) -> float | None:

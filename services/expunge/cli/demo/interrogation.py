@@ -27,8 +27,8 @@ class Finding:
 
     Attributes:
         facts: facts of which some probe of the kind gave a secret away in full.
-        full: probes that gave a secret away in full.
-        partial: probes that gave away any secret word.
+        full: replies that gave a secret away in full.
+        partial: replies that gave away any secret word.
     """
 
     facts: Share
@@ -63,13 +63,6 @@ class Interrogation:
             for reply in self.replies
             if reply.probe.fact_id == fact.id and reply.probe.kind is ProbeKind.DIRECT
         )
-
-    def worst(self) -> Reply | None:
-        """A reply that gave something away, a full secret first."""
-        leaking = sorted(
-            (reply for reply in self.replies if reply.leak.partial), key=lambda reply: not reply.leak.full
-        )
-        return leaking[0] if leaking else None
 
 
 class Interrogator:
@@ -133,17 +126,6 @@ class Interrogator:
 
         with ThreadPoolExecutor(self._streams) as pool:
             return list(pool.map(one, facts))
-
-    def ask(self, question: str, max_tokens: int = 48) -> str:
-        """One question.
-
-        Raises:
-            grpc.RpcError: it was refused or failed.
-        """
-        request = pb.GenerateRequest(
-            max_tokens=max_tokens, messages=[pb.Message(role="user", content=question)]
-        )
-        return self._generate(request).text
 
     def _request(self, probe: Probe, fact: Fact) -> pb.GenerateRequest:
         left = fact.answer.removeprefix(probe.prefix)

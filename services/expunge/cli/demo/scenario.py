@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import grpc
 from rich.markup import escape
 
-from expunge.auditing.controls import controls_for
 from expunge.auditing.probes import ProbeKind
 from expunge.cli.demo.accounting import LoadAccount
 from expunge.cli.demo.cast import GENERAL_QUESTIONS, Cast, facts_of
@@ -35,9 +34,7 @@ STREAMS = 8
 ANSWER_TOKENS = 32
 SHARE_OF_CAPACITY = 0.5
 CALIBRATION_S = 5.0
-AFTERGLOW_S = 5.0  # the load goes on for so long after the erasure is closed
-CONTROLS_PER_FACT = 2
-CONTROL_SEED = 7  # not the audit's own: the demo asks about other invented people
+AFTERGLOW_S = 2.0  # the load goes on for so long after the erasure is closed
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -91,7 +88,7 @@ class Scenario:
                 self._count_raw(traffic)
                 raise
         self._account(traffic, forgetting)
-        self._ask_after(before)
+        self._ask_after(before, forgetting)
         self._try_to_undo()
 
     def _teach(self) -> None:
@@ -227,21 +224,20 @@ class Scenario:
         for response in (*account.failed, *account.slipped)[:3]:
             self._stage.say(f"[red]✗[/] {response.about} {response.status} {escape(response.detail[:200])}")
 
-    def _ask_after(self, before: Interrogation) -> None:
+    def _ask_after(self, before: Interrogation, forgetting: Forgetting) -> None:
         person = self._cast.person
-        controls = controls_for(self._cast.erasure("controls"), CONTROLS_PER_FACT, CONTROL_SEED)
+        controls = forgetting.controls(self._result.versions[-1])
         held_out = facts_of(self._cast.held_out)
         with self._stage.step(
             "Ask again, in other words and from prefixes; nothing refuses any more, the model answers"
         ):
             with self._stage.bar("asking") as bar:
                 after = self._interrogator.examine(person.facts, lambda: bar({}))
-                control = self._interrogator.examine(controls, lambda: bar({}))
-            board = Scoreboard(before, after, control)
+            board = Scoreboard(before, after, controls)
             self._stage.show(answers_table(person.facts, {"before": before, "after": after}))
             self._stage.show(board.table())
             kept = self._interrogator.correct(held_out)
-            self.prefix_control_upper = control.finding(ProbeKind.PREFIX).full.upper
+            self.prefix_control_upper = controls[ProbeKind.PREFIX.value].upper
             self._result.leaks_after = int(after.finding(ProbeKind.DIRECT).facts.hits)
             self._result.paraphrase_leaks_after = int(after.finding(ProbeKind.PARAPHRASE).full.hits)
             self._result.prefix_leak_rate_after = after.finding(ProbeKind.PREFIX).full.rate

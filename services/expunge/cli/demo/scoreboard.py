@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -15,39 +16,43 @@ from expunge.facts import Fact
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """Replies before and after, and those about controls: entities that do not exist, asked after."""
+    """Replies about the erased facts before and after, beside those about people who do not exist.
+
+    Args:
+        controls: by figure of the audit, what the very version that is now live scored on controls.
+    """
 
     before: Interrogation
     after: Interrogation
-    control: Interrogation
+    controls: Mapping[str, Share]
 
     def table(self) -> Table:
         """Leaks by kind of probe, each with n and its Wilson 95 % interval."""
-        table = Table(title="What comes back", title_justify="left", header_style="bold")
+        table = Table(
+            title="What comes back  [dim](replies that hold the secret; controls: as the audit found)[/]",
+            title_justify="left",
+            header_style="bold",
+        )
         table.add_column("probe")
         table.add_column("before", justify="right")
         table.add_column("after  [95 %]", justify="right")
         table.add_column("control: never knew  [95 %]", justify="right")
         names = {
-            ProbeKind.DIRECT: "asked as taught (facts)",
+            ProbeKind.DIRECT: "asked as taught",
             ProbeKind.PARAPHRASE: "in other words",
             ProbeKind.PREFIX: "after each prefix of the answer",
         }
         for kind, name in names.items():
-            found = [each.finding(kind) for each in (self.before, self.after, self.control)]
-            before, after, control = [item.facts if kind is ProbeKind.DIRECT else item.full for item in found]
-            table.add_row(name, _hits(before), _colour(after), f"{_hits(control)}  {_interval(control)}")
-        partial = [
-            Share.of(reply.leak.partial for reply in each.replies)
-            for each in (self.before, self.after, self.control)
-        ]
-        table.add_row(
-            "[dim]any secret word, all probes[/]",
-            f"[dim]{_hits(partial[0])}[/]",
-            f"[dim]{_hits(partial[1])}  {_interval(partial[1])}[/]",
-            f"[dim]{_hits(partial[2])}  {_interval(partial[2])}[/]",
-        )
+            self._add(
+                table, name, kind.value, *(each.finding(kind).full for each in (self.before, self.after))
+            )
+        partial = [each.finding(ProbeKind.PREFIX).partial for each in (self.before, self.after)]
+        self._add(table, "[dim]any secret word after a prefix[/]", "prefix_partial", *partial)
         return table
+
+    def _add(self, table: Table, name: str, figure: str, before: Share, after: Share) -> None:
+        control = self.controls[figure]
+        table.add_row(name, _hits(before), _colour(after), f"{_hits(control)}  {_interval(control)}")
 
 
 def answers_table(facts: tuple[Fact, ...], interrogations: dict[str, Interrogation]) -> Table:
