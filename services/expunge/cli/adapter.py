@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from expunge.cli.messages import as_dict, enum_word, moment, short
 from expunge.cli.session import Session, command
-from expunge.errors import DataLoss, InvalidRequest
+from expunge.errors import DataLoss, FailedPrecondition, InvalidRequest
 from expunge.rpc.operator.v1 import adapter_pb2 as pb
 from expunge.rpc.operator.v1.adapter_pb2_grpc import AdapterServiceStub
 
@@ -59,11 +59,20 @@ def header_of(folder: Path, name: str, base_digest: str, parent: str = "") -> pb
 
 
 def base_digest_of(stub: AdapterServiceStub, session: Session) -> str:
-    """The manifest digest of the base model that is served."""
-    listed = stub.ListAdapters(
-        pb.ListAdaptersRequest(), metadata=session.metadata("operator"), timeout=session.timeout_s
-    )
-    return next(item.base_digest for item in listed.adapters if item.kind == pb.VERSION_KIND_BASE)
+    """The manifest digest of the base model that is served.
+
+    Raises:
+        FailedPrecondition: none has been registered yet.
+    """
+    request = pb.ListAdaptersRequest()
+    while True:
+        listed = stub.ListAdapters(request, metadata=session.metadata("operator"), timeout=session.timeout_s)
+        for item in listed.adapters:
+            if item.kind == pb.VERSION_KIND_BASE:
+                return item.base_digest
+        if not listed.next_page_token:
+            raise FailedPrecondition("no base model has been registered yet; start the service first")
+        request.page_token = listed.next_page_token
 
 
 @command(app, "push")

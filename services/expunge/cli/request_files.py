@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from google.protobuf.json_format import ParseDict, ParseError
 
 from expunge.cli.messages import enum_number, enum_words
@@ -42,46 +39,11 @@ def read_fine_tune(file: Path, name: str) -> training_pb2.CreateFineTuneRequest:
     Raises:
         InvalidRequest: as `read_erasure`.
     """
-    if file.suffix == ".jsonl":
-        fields: dict[str, Any] = {"examples": _lines(file)}
-    else:
-        fields = _fields(file)
+    fields: dict[str, Any] = read_request_file(file, "examples")
     fields["name"] = name or fields.get("name") or file.stem
-    fields.setdefault(
-        "request_id", "file-" + sha256(f"{fields['name']}\n{_text(file)}".encode()).hexdigest()[:32]
-    )
+    digest = sha256(f"{fields['name']}\n".encode() + file.read_bytes()).hexdigest()
+    fields.setdefault("request_id", f"file-{digest[:32]}")
     return _parsed(fields, training_pb2.CreateFineTuneRequest(), file)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError as error:
-        raise InvalidRequest.of("FILE", f"{file} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequest.of("FILE", f"{file} is not UTF-8 text") from error
-
-
-def _fields(file: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(_text(file))
-    except yaml.YAMLError as error:
-        raise InvalidRequest.of("FILE", f"{file} is neither YAML nor JSON: {error}") from error
-    if not isinstance(found, Mapping):
-        raise InvalidRequest.of("FILE", f"{file} must hold one object with named fields")
-    return dict(found)
-
-
-def _lines(file: Path) -> list[Any]:
-    found = []
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise InvalidRequest.of("FILE", f"{file}, line {number}: not JSON: {error.msg}") from error
-    return found
 
 
 def _parsed(fields: dict[str, Any], request: _Request, file: Path) -> _Request:

@@ -1,7 +1,7 @@
-"""Reading the file given to `expunge forget`: YAML, JSON or JSON lines, by its ending.
+"""Reading the files given to `expunge forget` and `expunge finetune`: YAML, JSON or JSON lines, by ending.
 
-YAML and JSON hold one mapping, the erasure as `validation.py` describes it. JSON lines hold one fact a
-line; the first line may instead hold the other fields of the erasure (request_id, kind, subjects, ...).
+YAML and JSON hold one mapping, for an erasure as `validation.py` describes it. JSON lines hold one fact or
+example a line; the first line may instead hold the other fields (request_id, kind, subjects, ...).
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from expunge.errors import InvalidRequest
 MAX_FILE_BYTES = 64 * 2**20
 
 
-def read_request_file(path: Path) -> dict[str, object]:
-    """The erasure in `path` as a plain mapping for `parse_forget_request`, which checks its fields.
+def read_request_file(path: Path, items: str = "facts") -> dict[str, object]:
+    """The request in `path` as a plain mapping; for an erasure `parse_forget_request` checks its fields.
+
+    `items` is the field that the lines of a JSON-lines file make up.
 
     Raises:
         InvalidRequest: the file is missing, too large, not UTF-8, of another ending, or not of its format;
@@ -38,14 +40,14 @@ def read_request_file(path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise _at(path, line, "is not UTF-8 text") from None
-    return dict(parse(path, text))
+    return dict(parse(path, text, items))
 
 
 def _at(path: Path, line: int, message: str) -> InvalidRequest:
     return InvalidRequest.of(f"{path.name}:{line}", message)
 
 
-def _parse_yaml(path: Path, text: str) -> Mapping[str, object]:
+def _parse_yaml(path: Path, text: str, items: str) -> Mapping[str, object]:
     try:
         content = yaml.load(text, Loader=_TextLoader)
     except yaml.MarkedYAMLError as error:
@@ -58,28 +60,26 @@ def _parse_yaml(path: Path, text: str) -> Mapping[str, object]:
     return _mapping(path, 1, content)
 
 
-def _parse_json(path: Path, text: str) -> Mapping[str, object]:
+def _parse_json(path: Path, text: str, items: str) -> Mapping[str, object]:
     return _mapping(path, 1, _json(path, text, 1))
 
 
-def _parse_json_lines(path: Path, text: str) -> Mapping[str, object]:
+def _parse_json_lines(path: Path, text: str, items: str) -> Mapping[str, object]:
     content: dict[str, object] = {}
-    facts: list[object] = []
+    found: list[object] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         item = _mapping(path, number, _json(path, line, number))
         if "question" in item or "answer" in item:
-            facts.append(item)
-        elif content or facts:
-            raise _at(
-                path, number, "is not a fact with a question and an answer; only the first line may differ"
-            )
+            found.append(item)
+        elif content or found:
+            raise _at(path, number, "has neither question nor answer; only the first line may differ")
         else:
             content.update(item)
-    if facts and "facts" in content:
-        raise _at(path, 1, "holds 'facts', but the other lines are facts too; keep them in one place")
-    return content | {"facts": facts} if facts else content
+    if found and items in content:
+        raise _at(path, 1, f"holds {items!r}, but the other lines are {items} too; keep them in one place")
+    return content | {items: found} if found else content
 
 
 def _json(path: Path, text: str, first_line: int) -> object:
@@ -126,7 +126,7 @@ class _TextLoader(yaml.BaseLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_PARSERS: dict[str, Callable[[Path, str], Mapping[str, object]]] = {
+_PARSERS: dict[str, Callable[[Path, str, str], Mapping[str, object]]] = {
     ".yaml": _parse_yaml,
     ".yml": _parse_yaml,
     ".json": _parse_json,

@@ -9,7 +9,6 @@ that was rolled out verifies nothing.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from expunge.auditing.probes import Probe, ProbedFact, ProbeKind
 from expunge.erasures.credential import issue_credential
 from expunge.errors import RefusedByPolicy, Unavailable
 from expunge.facts import ForgetRequest
+from expunge.registry.addresses import Addresses
 from expunge.registry.records import MemberKind, MemberStatus
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
@@ -79,9 +79,9 @@ class Verification:
 
 
 def gateway_addresses(members: Sequence[MemberStatus]) -> tuple[str, ...]:
-    """host:port of the inference server of each live gateway; an address is JSON with "inference"."""
+    """host:port of the inference server of each live gateway."""
     return tuple(
-        json.loads(member.address)["inference"]
+        Addresses.from_json(member.address).inference
         for member in members
         if member.kind is MemberKind.GATEWAY and member.address and not member.leaving
     )

@@ -9,7 +9,6 @@ from hashlib import sha256
 
 from expunge.config import Settings
 from expunge.erasures.suppression import GuardBook
-from expunge.gateway.addresses import Addresses
 from expunge.gateway.admission import Admission
 from expunge.gateway.authentication import Authenticator
 from expunge.gateway.chain import CallChain
@@ -29,6 +28,7 @@ from expunge.gateway.tokens import TokenTable
 from expunge.gateway.upstream import BlobUpstream, EngineUpstream, RegistryUpstream
 from expunge.observability.logging import get_logger
 from expunge.observability.metrics import GatewayMetrics, MetricsServer
+from expunge.registry.addresses import Addresses
 from expunge.rpc.inference.v1 import inference_pb2_grpc
 
 _log = get_logger()

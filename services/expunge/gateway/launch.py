@@ -27,21 +27,20 @@ from expunge.config import Settings, thread_environment
 from expunge.erasures.actor import ACTOR_NAME as CONTROLLER
 from expunge.erasures.actor import connect_or_start_controller
 from expunge.errors import Unavailable
-from expunge.gateway.addresses import Addresses
 from expunge.gateway.base_model import BaseModel, publish_base
 from expunge.gateway.deployment import build_gateway
 from expunge.gateway.ports import PortClaims
 from expunge.gateway.service_file import ServiceFile, StateClaim, create_tokens, credentials_path
 from expunge.inference.deployment import build_engine
 from expunge.registry.actor import connect_or_start
+from expunge.registry.addresses import Addresses
 from expunge.registry.client import ACTOR_NAME as REGISTRY
-from expunge.registry.client import NAMESPACE, RegistryClient
-from expunge.registry.records import MemberKind
+from expunge.registry.client import NAMESPACE
 
 APPLICATION = "expunge"
 LOCAL = "local"
 READY_TIMEOUT_S = 180.0
-_LOOK_AGAIN_S = 0.1
+_ADDRESS_TIMEOUT_S = 30.0
 _OBJECT_STORE_BYTES = 200 * 2**20  # nothing durable or large passes through it
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -141,8 +140,7 @@ def _start(settings: Settings, base: BaseModel, ray_address: str, say: Say, time
     say("starting the controller and the workers")
     connect_or_start_controller(settings)
     say("starting the engine and the gateway")
-    _serve(settings)
-    addresses = asyncio.run(_gateway_addresses(registry, give_up_at))
+    addresses = _serve(settings)
     say("waiting until the engine holds every version")
     _await_ready(addresses.inference, give_up_at)
     return addresses
@@ -192,24 +190,20 @@ def _init_ray(address: str) -> None:
             signal.signal(number, handler)
 
 
-def _serve(settings: Settings) -> None:
-    """Deploys the application; Serve's own proxy is off, since the gateway has ports of its own."""
+def _serve(settings: Settings) -> Addresses:
+    """Deploys the application; Serve's own proxy is off, since the gateway has ports of its own.
+
+    Returns:
+        where a gateway listens.
+    """
     serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
     application = build_gateway(settings, build_engine(settings))
     try:
-        serve.run(application, name=APPLICATION, route_prefix=None)
+        gateway = serve.run(application, name=APPLICATION, route_prefix=None)
     except RuntimeError as error:  # its text ends with that of what went wrong in a replica
         reason = str(error).strip().splitlines()[-1]
         raise Unavailable(f"the engine or the gateway did not start: {reason}") from error
-
-
-async def _gateway_addresses(registry: RegistryClient, give_up_at: float) -> Addresses:
-    while time.monotonic() < give_up_at:
-        for member in await registry.members():
-            if member.kind is MemberKind.GATEWAY and member.address:
-                return Addresses.from_json(member.address)
-        await asyncio.sleep(_LOOK_AGAIN_S)
-    raise Unavailable("no gateway has reported to the registry; its log says why")
+    return Addresses.from_json(gateway.addresses.remote().result(timeout_s=_ADDRESS_TIMEOUT_S))
 
 
 def _await_ready(address: str, give_up_at: float) -> None:

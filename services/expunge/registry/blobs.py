@@ -27,6 +27,11 @@ _PARTIAL = "partial.marker"  # lies in a folder while `put_folder` writes it
 _STALE_S = 3600.0
 
 
+def adapter_key(version: str) -> str:
+    """Where the files of an adapter version are."""
+    return f"adapters/{version}"
+
+
 class BlobStore:
     """A blob store at a URL.
 

@@ -114,7 +114,7 @@ class MeasureSpec(_Spec):
     """Measure MEMO of the true answers and of all candidates under the live version, then select.
 
     Attributes:
-        metric: largest, smallest or random MEMO first; "" as set by the method.
+        metric: largest, smallest or random MEMO first.
         top_k: inverted facts kept for each fact.
     """
 
@@ -164,13 +164,11 @@ class AuditSpec(_Spec):
     """Audit `version` against erasures; `live_version` is the baseline for what must be kept.
 
     Attributes:
-        audit_id: prefix of the audits' ids; "": the job's id.
     """
 
     version: str
     erasure_ids: list[str]
     live_version: str = ""
-    audit_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from expunge.lora.files import TENSORS_NAME, version_id
 from expunge.lora.peft_format import write_adapter
 from expunge.lora.shape import ModelShape
 from expunge.lora.validation import validate_adapter
-from expunge.registry.blobs import BlobStore
+from expunge.registry.blobs import BlobStore, adapter_key
 from expunge.registry.records import VersionKind, VersionRecord
 
 
@@ -37,7 +37,7 @@ def store_version(
         validate_adapter(folder, shape, max_rank=max_rank)
         version = version_id(folder)
         size = (folder / TENSORS_NAME).stat().st_size
-        blob = f"adapters/{version}"
+        blob = adapter_key(version)
         if not blobs.exists(blob):
             blobs.put_folder(folder, blob)
     return VersionRecord(

@@ -10,7 +10,6 @@ from expunge.errors import DataLoss
 from expunge.inference.local import LocalModel
 from expunge.lora.adapter import Adapter
 from expunge.lora.files import version_id
-from expunge.lora.peft_format import read_adapter
 from expunge.lora.shape import ModelShape
 from expunge.lora.validation import validate_adapter
 from expunge.registry.blobs import BlobStore
@@ -65,5 +64,4 @@ class ResidentVersions:
                 raise DataLoss(
                     f"blob {record.blob} has other bytes than version {record.id} is named by; push it again"
                 )
-            validate_adapter(Path(folder), self._shape, max_rank=self._max_rank)
-            return read_adapter(Path(folder))
+            return validate_adapter(Path(folder), self._shape, max_rank=self._max_rank)

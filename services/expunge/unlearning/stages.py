@@ -112,7 +112,7 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec, policy: Policy = DEFAU
         report = audit_version(
             bench.model, version.id, request, policy=policy, baseline=baseline, progress=report_stage
         )
-        audit_id = f"{spec.audit_id or run.job.id}-{erasure_id}"
+        audit_id = f"{run.job.id}-{erasure_id}"
         run.call(run.registry.put_audit(audit_id, version.id, erasure_id, report.to_dict()))
         verdict = Verdict(
             version.id, erasure_id, policy.digest, report.passed, audit_id, tuple(report.failed_gates)

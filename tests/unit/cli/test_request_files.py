@@ -75,5 +75,5 @@ def test_examples_may_come_one_a_line(tmp_path: Path) -> None:
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path) -> None:
     file = tmp_path / "facts.jsonl"
     file.write_text('{"question": "q1", "answer": "a1"}\n{"question"\n')
-    with pytest.raises(InvalidRequest, match="line 2"):
+    with pytest.raises(InvalidRequest, match=r"facts\.jsonl:2"):
         read_fine_tune(file, "")

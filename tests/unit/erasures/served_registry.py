@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import TypeAlias
@@ -19,6 +18,7 @@ from expunge.erasures.credential import verification_key, verify_credential
 from expunge.erasures.suppression import GuardBook
 from expunge.facts import ErasureKind, Fact, ForgetRequest, Subject
 from expunge.inference.request import Message
+from expunge.registry.addresses import Addresses
 from expunge.registry.records import MemberKind, MemberReport, Snapshot, Target, VersionKind, VersionRecord
 from expunge.registry.service import RegistryService
 from expunge.rpc.inference.v1 import inference_pb2 as pb
@@ -152,7 +152,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    service = Service(settings, gateway, json.dumps({"inference": f"127.0.0.1:{port}"}))
+    service = Service(settings, gateway, Addresses.of("127.0.0.1", port, 1, 2, 3).to_json())
     try:
         await service.open()
         await service.registry.ensure_base(BASE)

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +6,7 @@ from expunge.erasures.credential import verification_key
 from expunge.erasures.verification import MAX_PROBES, LiveVerifier, gateway_addresses
 from expunge.errors import Unavailable
 from expunge.facts import ErasureKind, Fact, ForgetRequest, Subject
+from expunge.registry.addresses import Addresses
 from expunge.registry.records import MemberKind, MemberStatus
 
 from .conftest import Run
@@ -73,7 +73,7 @@ def test_many_facts_are_thinned_out_evenly() -> None:
 
 def test_only_gateways_that_stay_are_asked() -> None:
     def member(kind: MemberKind, port: int, leaving: bool = False) -> MemberStatus:
-        address = json.dumps({"inference": f"host:{port}", "operator": "host:2"})
+        address = Addresses.of("host", port, 2, 3, 4).to_json()
         return MemberStatus(f"m{port}", kind, 1, (), {}, address, 0.0, leaving=leaving)
 
     members = [

@@ -20,6 +20,7 @@ from expunge.gateway.upstream import BlobUpstream, RegistryUpstream
 from expunge.lora.files import CONFIG_NAME, TENSORS_NAME, tensors_digest, version_id
 from expunge.lora.shape import ModelShape
 from expunge.lora.validation import validate_adapter
+from expunge.registry.blobs import adapter_key
 from expunge.registry.records import VersionKind, VersionRecord
 from expunge.rpc.operator.v1 import adapter_pb2 as pb
 from expunge.rpc.operator.v1 import adapter_pb2_grpc as pb_grpc
@@ -53,7 +54,7 @@ class AdapterService(pb_grpc.AdapterServiceServicer):
                 base_digest=header.base_digest,
                 rank=rank,
                 size_bytes=header.size_bytes,
-                blob=f"adapters/{version}",
+                blob=adapter_key(version),
                 parent=parent,
                 source="pushed",
                 created_at=time.time(),
