@@ -16,14 +16,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from expunge.errors import ConfigError, Violation
 
-# How long a thread of torch looks for its next piece of work before it sleeps (libgomp's own unit). Operators
-# of a small model follow each other within this time; a thread that never slept would keep another process
-# off its core, and one that sleeps at once is woken for every operator (docs/unlearning.md, "Time").
+# How long a thread of torch looks for its next piece of work before it sleeps (libgomp's own unit). One that
+# sleeps at once has to be woken for every operator of a small model, which costs as much as it computes.
 _SPIN_COUNT = 10_000
 
 
 def all_cores() -> int:
-    """Cores this process may use. Engine and workers share them by nice level, serving first."""
+    """Cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -99,7 +98,11 @@ class Settings(BaseSettings):
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
     gateways: int = Field(1, ge=1, description="Gateway replicas, one per node.")
     engine_replicas: int = Field(1, ge=1, description="Engine replicas.")
-    engine_threads: int = Field(0, ge=0, description="Torch threads of one engine replica; 0: all cores.")
+    engine_threads: int = Field(
+        0,
+        ge=0,
+        description="Most torch threads of one engine replica; 0: one for each core.",
+    )
     max_batch_rows: int = Field(32, ge=1, description="Sequences decoded together on one replica.")
     max_queue: int = Field(128, ge=0, description="Requests that may wait on one replica before refusal.")
     max_context: int = Field(2048, ge=16, description="Prompt plus output tokens of one request.")
@@ -119,7 +122,9 @@ class Settings(BaseSettings):
 
     # unlearning
     workers: int = Field(1, ge=1, description="Worker actors in the pool.")
-    worker_threads: int = Field(0, ge=0, description="Torch threads of one worker; 0: all cores.")
+    worker_threads: int = Field(
+        0, ge=0, description="Most torch threads of one worker; 0: one for each core."
+    )
     worker_nice: int = Field(
         10, ge=0, le=19, description="Nice level of workers, so that serving goes first."
     )

@@ -11,6 +11,7 @@ from ray import serve
 
 from expunge.config import Settings, thread_environment
 from expunge.errors import ExpungeError
+from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.engine import Engine
 from expunge.inference.limits import EngineLimits
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
@@ -43,7 +44,8 @@ class EngineDeployment:
         loaded = await asyncio.to_thread(
             load_model, settings.model, cache=settings.cache, dtype=settings.dtype
         )
-        self._engine = Engine(loaded, EngineLimits.of(settings))
+        threads = ElasticThreads(settings.resolved_engine_threads)
+        self._engine = Engine(loaded, EngineLimits.of(settings), threads=threads)
         self._engine.start()
         self._follower = VersionFollower(
             registry=RegistryClient(lease_s=settings.lease_s),

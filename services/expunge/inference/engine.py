@@ -10,6 +10,7 @@ from pathlib import Path
 
 from expunge.errors import ExpungeError, InvalidRequest
 from expunge.inference.codec import TextCodec
+from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.engine_thread import EngineThread
 from expunge.inference.limits import EngineLimits
 from expunge.inference.outbox import Outbox
@@ -35,12 +36,17 @@ class Engine:
         loaded: the base model; its linear layers are replaced by multi-adapter ones.
         limits: sizes.
         clock: seconds since the epoch, for deadlines.
+        threads: adjusts torch's threads before every forward pass; None leaves them alone.
     """
 
     def __init__(
-        self, loaded: LoadedModel, limits: EngineLimits, clock: Callable[[], float] = time.time
+        self,
+        loaded: LoadedModel,
+        limits: EngineLimits,
+        clock: Callable[[], float] = time.time,
+        threads: ElasticThreads | None = None,
     ) -> None:
-        runner = ModelRunner(loaded, limits.slots, limits.max_rank)
+        runner = ModelRunner(loaded, limits.slots, limits.max_rank, threads)
         self._codec = TextCodec(loaded.model, loaded.tokenizer)
         self._context = min(limits.max_context, runner.context)
         self._residents = Residents()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from expunge.errors import InvalidRequest, ModelError
 from expunge.inference.codec import TextCodec
+from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.kv import KvPool, KvScratch
 from expunge.inference.prefix_tree import pack
 from expunge.inference.request import Message, Sampling
@@ -59,12 +60,19 @@ class LocalModel:
         slots: adapters that may be resident at once; the base version does not count.
         max_rank: highest adapter rank.
         max_rows: sequences decoded together.
+        threads: adjusts torch's threads before every forward pass; None leaves them alone.
     """
 
     def __init__(
-        self, loaded: LoadedModel, slots: int, max_rank: int, *, max_rows: int = DECODE_ROWS
+        self,
+        loaded: LoadedModel,
+        slots: int,
+        max_rank: int,
+        *,
+        max_rows: int = DECODE_ROWS,
+        threads: ElasticThreads | None = None,
     ) -> None:
-        self._runner = ModelRunner(loaded, slots, max_rank)
+        self._runner = ModelRunner(loaded, slots, max_rank, threads)
         self._codec = TextCodec(loaded.model, loaded.tokenizer)
         self._max_rows = max_rows
         self.base_version = loaded.version

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.kv import KvPool, KvScratch
 from expunge.inference.prefix_tree import PrefixTree
 from expunge.lora.slots import SlotTable
@@ -22,8 +23,11 @@ class ModelRunner:
     matrix product may change.
     """
 
-    def __init__(self, loaded: LoadedModel, slots: int, max_rank: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, slots: int, max_rank: int, threads: ElasticThreads | None = None
+    ) -> None:
         self.model = loaded.model.eval()
+        self._threads = threads
         self.table = SlotTable.install(self.model, slots, max_rank, base_digest=loaded.digest)
         self.device = self.model.device
         self.dtype = self.model.dtype
@@ -108,6 +112,8 @@ class ModelRunner:
         keep: Tensor,
     ) -> Tensor:
         """tokens, positions [rows, tokens]; visible [rows, 1, tokens, keys]; slots [rows]; keep [kept]."""
+        if self._threads:
+            self._threads.adjust()
         mask = torch.zeros(visible.shape, dtype=self.dtype).masked_fill_(~visible, float("-inf"))
         with self.table.rows(slots):
             output = self.model(

@@ -114,10 +114,12 @@ class Trainer:
         self,
         on_step: Callable[[Progress], None] = lambda _: None,
         save: Callable[[Checkpoint], None] = lambda _: None,
+        between_rows: Callable[[], None] = lambda: None,
     ) -> TrainResult:
         """Train until the objective is met or the steps are used up.
 
-        `on_step` is called after every step and may raise to cancel; `save` receives checkpoints.
+        `on_step` is called after every step and may raise to cancel; `save` receives checkpoints;
+        `between_rows` is called before each packed row.
 
         Raises:
             InvalidRequest: the loss is no longer finite.
@@ -125,7 +127,7 @@ class Trainer:
         began = time.monotonic() - self.result.seconds
         result, settings = self.result, self.settings
         while result.steps < settings.steps and not result.converged:
-            losses = self._step(result.steps)
+            losses = self._step(result.steps, between_rows)
             result.history.append(losses)
             result.steps += 1
             result.seconds = time.monotonic() - began
@@ -136,18 +138,20 @@ class Trainer:
                 save(self.checkpoint())
         return result
 
-    def _step(self, step: int) -> dict[str, float]:
+    def _step(self, step: int, between_rows: Callable[[], None]) -> dict[str, float]:
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate(step)
         self.optimiser.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         peaks: dict[str, float] = {}
+        between_rows()
         for terms in self.objective.terms(self.model, step):
             _backward(terms.losses.values())
             for name, value in terms.losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach())
             for name, peak in terms.peaks.items():
                 peaks[name] = max(peak, peaks.get(name, peak))
+            between_rows()
         sums["loss"] = sum(sums.values())
         torch.nn.utils.clip_grad_norm_(self.factors.values(), self.settings.clip, error_if_nonfinite=False)
         if not all(

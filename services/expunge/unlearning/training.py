@@ -38,7 +38,7 @@ def fine_tune(bench: Workbench, run: JobRun, spec: FineTuneSpec) -> TrainedResul
         tree.model, bench.encoder, spec.examples, target_loss=spec.target_loss, seed=spec.seed
     )
     settings = replace(TEACHING, learning_rate=spec.learning_rate, steps=spec.max_steps)
-    trainer = _train(run, tree, objective, settings)
+    trainer = _train(bench, run, tree, objective, settings)
     return _publish(bench, run, tree, trainer, spec.name, parent, "fine_tune")
 
 
@@ -64,15 +64,17 @@ def unlearn(bench: Workbench, run: JobRun, spec: UnlearnSpec) -> TrainedResult:
         steps=spec.steps or method.training.steps,
         learning_rate=spec.learning_rate or method.training.learning_rate,
     )
-    trainer = _train(run, tree, method.objective(erasing), settings)
+    trainer = _train(bench, run, tree, method.objective(erasing), settings)
     name = f"erasure-{spec.erasure_id}-r{spec.round}"
     return _publish(bench, run, tree, trainer, name, live, f"erasure:{spec.erasure_id}")
 
 
-def _train(run: JobRun, tree: TrainableTree, objective: Objective, settings: TrainSettings) -> Trainer:
+def _train(
+    bench: Workbench, run: JobRun, tree: TrainableTree, objective: Objective, settings: TrainSettings
+) -> Trainer:
     trainer = Trainer(tree.model, objective, settings)
     run.resume(trainer)
-    trainer.run(run.report_step, run.save)
+    trainer.run(run.report_step, run.save, bench.threads.adjust)
     return trainer
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from expunge.config import Settings
+from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.local import LocalModel
 from expunge.lora.adapter import Adapter
 from expunge.lora.shape import ModelShape
@@ -32,6 +33,7 @@ class Workbench:
         versions: which are resident.
         blobs: adapters and checkpoints.
         shape: of the base model.
+        threads: shares the cores with other processes while this one computes.
         bare: makes a plain module tree over the same weights.
     """
 
@@ -41,6 +43,7 @@ class Workbench:
     versions: ResidentVersions
     blobs: BlobStore
     shape: ModelShape
+    threads: ElasticThreads
     bare: Callable[[], PreTrainedModel]
 
     @classmethod
@@ -54,9 +57,12 @@ class Workbench:
         """The same over a model that is loaded already."""
         shape = ModelShape.of(loaded.model, loaded.digest)
         blobs = BlobStore(settings.resolved_blob_url)
-        model = LocalModel(loaded, _SLOTS, settings.max_rank)
+        threads = ElasticThreads(settings.resolved_worker_threads)
+        model = LocalModel(loaded, _SLOTS, settings.max_rank, threads=threads)
         versions = ResidentVersions(model, blobs, shape, max_rank=settings.max_rank, capacity=_SLOTS - 1)
-        return cls(settings, loaded, model, versions, blobs, shape, lambda: share_weights(loaded.model))
+        return cls(
+            settings, loaded, model, versions, blobs, shape, threads, lambda: share_weights(loaded.model)
+        )
 
     @property
     def encoder(self) -> ChatEncoder:

@@ -1,0 +1,85 @@
+"""As many threads for torch as other processes leave cores free.
+
+An operator is done when the slowest of its threads is. Where two processes share cores, a thread that waits
+for a core holds up its siblings: two processes with a thread for every core are slower, both of them, than
+with one thread each (docs/unlearning.md, "Time"). So engine and workers look once a second at what others
+use, and compute with one thread for each core that is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class CpuSeconds:
+    """Processor time used since some fixed moment: by this process, and by everything on the machine."""
+
+    own: float
+    all: float
+
+    @classmethod
+    def now(cls) -> CpuSeconds:
+        mine = psutil.Process().cpu_times()
+        machine = psutil.cpu_times()
+        idle = machine.idle + getattr(machine, "iowait", 0.0)
+        guest = getattr(machine, "guest", 0.0) + getattr(machine, "guest_nice", 0.0)  # counted as user, too
+        return cls(mine.user + mine.system, sum(machine) - idle - guest)
+
+
+class ElasticThreads:
+    """Sets torch's number of threads; belongs to the one thread that computes.
+
+    Args:
+        most: never more threads than this.
+        cores: of the machine.
+        measure: processor time as of now.
+        apply: sets the number of threads of the calling thread.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        cores: int | None = None,
+        measure: Callable[[], CpuSeconds] = CpuSeconds.now,
+        apply: Callable[[int], None] = torch.set_num_threads,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most = most
+        self._cores = cores or psutil.cpu_count() or 1
+        self._measure = measure
+        self._apply = apply
+        self._clock = clock
+        self._last: tuple[float, CpuSeconds] | None = None
+        self._threads = 0
+
+    def adjust(self) -> None:
+        """Call it between two pieces of work; it looks at most once in `PERIOD_S`."""
+        if self._most == 1 and self._threads == 1:
+            return
+        now = self._clock()
+        if self._last is None:
+            self._last = now, self._measure()
+            self._set(self._most)
+            return
+        since, before = self._last
+        if now - since < PERIOD_S:
+            return
+        used = self._measure()
+        others = max(0.0, (used.all - before.all) - (used.own - before.own)) / (now - since)
+        self._last = now, used
+        self._set(max(1, min(self._most, int(self._cores - others + 0.5))))
+
+    def _set(self, threads: int) -> None:
+        if threads != self._threads:
+            self._apply(threads)
+            self._threads = threads
