@@ -16,9 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from expunge.errors import ConfigError, Violation
 
-# How long a thread of torch looks for its next piece of work before it sleeps (libgomp's own unit). One that
-# sleeps at once has to be woken for every operator of a small model, which costs as much as it computes.
-_SPIN_COUNT = 10_000
+# How long a thread of torch looks for its next piece of work before it sleeps. One that sleeps at once has to
+# be woken for every operator of a small model, which costs as much as it computes. libgomp spins GOMP_SPINCOUNT
+# times, or 1,000 where a process has more pools of threads than cores, the latter only if the policy is ACTIVE.
+_SPINNING = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "10000"}
 
 
 def all_cores() -> int:
@@ -32,7 +33,7 @@ def thread_environment(threads: int = 0) -> dict[str, str]:
     Args:
         threads: of each operator; 0: as torch chooses.
     """
-    environment = {"GOMP_SPINCOUNT": str(_SPIN_COUNT), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**_SPINNING, "TOKENIZERS_PARALLELISM": "false"}
     return environment | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 

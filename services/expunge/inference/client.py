@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import (
@@ -16,11 +16,12 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
-from expunge.errors import Cancelled, ExpungeError, Overloaded, Unavailable
+from expunge.errors import Cancelled, ExpungeError, Overloaded, Unavailable, VersionNotStaged
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.observability.logging import get_logger
 
 RETRY_AFTER_S = 1.0
+_REPLICAS_ASKED = 3  # for a version that one replica has not staged
 
 _log = get_logger()
 
@@ -38,11 +39,26 @@ class EngineClient:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:
         """See `Engine.generate`; whoever stops iterating stops the generation.
 
+        A replica that does not hold the version refuses before its first token; another may hold it, so it is
+        asked again.
+
         Raises:
             Unavailable: the replica died or none is there.
             Overloaded: no replica takes more requests.
-            ExpungeError: what the engine raised.
+            VersionNotStaged: no replica that was asked holds the version.
+            ExpungeError: what else the engine raised.
         """
+        for asked in range(1, _REPLICAS_ASKED + 1):
+            try:
+                async for batch in self._generate(request):
+                    yield batch
+            except VersionNotStaged:
+                if asked == _REPLICAS_ASKED:
+                    raise
+            else:
+                return
+
+    async def _generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:
         response = self._handle.options(stream=True).generate.remote(request)
         try:
             async for item in response:
@@ -58,16 +74,22 @@ class EngineClient:
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         """See `Engine.score`; raises as `generate`."""
+        for _ in range(_REPLICAS_ASKED):
+            result = await self._score(request)
+            if not isinstance(result, VersionNotStaged):
+                break
+        if isinstance(result, ExpungeError):
+            raise result
+        return result
+
+    async def _score(self, request: ScoreRequest) -> ScoreResult | ExpungeError:
         response = self._handle.score.remote(request)
         try:
-            result: ScoreResult | ExpungeError = await response
+            return cast(ScoreResult | ExpungeError, await response)
         except Exception as error:
             raise translate(error) from error
         finally:
             response.cancel()
-        if isinstance(result, ExpungeError):
-            raise result
-        return result
 
 
 def translate(error: BaseException) -> ExpungeError:

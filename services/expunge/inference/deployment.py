@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import cast
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar, cast
 
-import torch
 from ray import serve
 
 from expunge.config import Settings, thread_environment
@@ -26,8 +27,11 @@ NAME = "Engine"
 CPUS = 0.5  # for placing; the threads are set by `engine_threads`
 GRACE_S = 20.0
 HEALTH_PERIOD_S = 2.0
+WAIT_LOOP_S = 0.1  # how often a leaving replica looks whether its last request has ended
 # requests that Serve lets through: the engine's own bounded queue must be the one that refuses
 SPARE_REQUESTS = 1024
+
+_Result = TypeVar("_Result")
 
 
 class EngineDeployment:
@@ -39,10 +43,9 @@ class EngineDeployment:
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logging("engine")
-        torch.set_num_threads(settings.resolved_engine_threads)
         self._settings = settings
-        loaded = await asyncio.to_thread(
-            load_model, settings.model, cache=settings.cache, dtype=settings.dtype
+        loaded = await _in_passing_thread(
+            partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
         )
         threads = ElasticThreads(settings.resolved_engine_threads)
         self._engine = Engine(loaded, EngineLimits.of(settings), threads=threads)
@@ -98,6 +101,15 @@ class EngineDeployment:
         await asyncio.to_thread(self._engine.close)
 
 
+async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:
+    """Run `function` in a thread that ends with it, and so do the threads torch gave it.
+
+    They would count against the cores for as long as theirs lives, and make the engine's own spin less.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return await asyncio.get_running_loop().run_in_executor(pool, function)
+
+
 def build_engine(settings: Settings) -> serve.Application:
     """The deployment "Engine", bound to `settings`, to be handed to the gateway's."""
     threads = thread_environment(settings.resolved_engine_threads)
@@ -106,6 +118,7 @@ def build_engine(settings: Settings) -> serve.Application:
         num_replicas=settings.engine_replicas,
         max_ongoing_requests=settings.max_batch_rows + settings.max_queue + SPARE_REQUESTS,
         graceful_shutdown_timeout_s=GRACE_S,
+        graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         health_check_period_s=HEALTH_PERIOD_S,
         ray_actor_options={"num_cpus": CPUS, "runtime_env": {"env_vars": threads}},
     )

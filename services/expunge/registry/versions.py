@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -61,7 +62,8 @@ class Versions(Core):
             NotFound: no such version.
             FailedPrecondition: an alias points at it, it is being staged, or it is the base version.
         """
-        return await self.write(lambda transaction: self._retire(transaction, id_or_name, principal))
+        held = {version.id for version in self.staging.held()}
+        return await self.write(lambda transaction: self._retire(transaction, id_or_name, principal, held))
 
     def _ensure_base(self, transaction: Transaction, record: VersionRecord) -> None:
         stored = transaction.execute(sa.select(schema.service.c.base_version)).scalar_one()
@@ -95,7 +97,9 @@ class Versions(Core):
             )
             transaction.change_snapshot()
 
-    def _retire(self, transaction: Transaction, id_or_name: str, principal: str) -> VersionRecord:
+    def _retire(
+        self, transaction: Transaction, id_or_name: str, principal: str, held: Set[str]
+    ) -> VersionRecord:
         record = find_version(transaction.connection, id_or_name)
         if record.state is VersionState.RETIRED:
             return record
@@ -106,7 +110,7 @@ class Versions(Core):
             for rollout in current_rollouts(transaction.connection)
             if any(target.version == record.id for target in rollout.targets)
         ]
-        if users or any(version.id == record.id for version in self.staging.held()):
+        if users or record.id in held:
             raise FailedPrecondition(
                 f"version {record.id} is in use by {', '.join(users) or 'a staging under way'}; "
                 "roll out another version first",

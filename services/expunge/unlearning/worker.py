@@ -34,11 +34,8 @@ class Worker:
     """
 
     def __init__(self, name: str, settings: Settings) -> None:
-        import torch
-
         configure_logging("worker")
         os.nice(settings.worker_nice)
-        torch.set_num_threads(settings.resolved_worker_threads)
         registry = RegistryClient(settings.lease_s)
         self._runner = JobRunner(name, registry, lambda: Workbench.open(settings))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, RequestCancelledError
 
 from expunge.errors import Cancelled, ExpungeError, Overloaded, Unavailable, VersionNotStaged
-from expunge.inference.client import translate
+from expunge.inference.client import EngineClient, translate
+from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 
 
 def of_task(cause: Exception) -> RayTaskError:
@@ -46,3 +50,76 @@ def test_an_unknown_error_shows_nothing_of_itself() -> None:
 def test_replica_unavailable_is_unavailable() -> None:
     error = ReplicaUnavailableError.__new__(ReplicaUnavailableError)
     assert type(translate(error)) is Unavailable
+
+
+class Replies:
+    """A Serve response: hands over items one after the other."""
+
+    def __init__(self, items: list[object]) -> None:
+        self._items = iter(items)
+        self.cancelled = False
+
+    def __aiter__(self) -> Replies:
+        return self
+
+    async def __anext__(self) -> object:
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def __await__(self) -> Generator[None, None, object]:
+        yield from ()
+        return next(self._items)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Handle:
+    """The deployment's handle: each call goes to the next replica."""
+
+    def __init__(self, *replicas: list[object]) -> None:
+        self.responses = [Replies(items) for items in replicas]
+        self._left = iter(self.responses)
+        self.generate = self.score = self
+
+    def options(self, *, stream: bool) -> Handle:
+        return self
+
+    def remote(self, request: object) -> Replies:
+        return next(self._left)
+
+
+HI = TokenBatch("hi", (1,), "v")
+MISSING = VersionNotStaged("version v is not staged on this replica")
+REQUEST = GenerationRequest("r1", "v", prompt="hello")
+
+
+async def test_another_replica_is_asked_where_one_does_not_hold_the_version() -> None:
+    handle = Handle([MISSING], [HI])
+    assert [batch.text async for batch in EngineClient(handle).generate(REQUEST)] == ["hi"]
+    assert all(response.cancelled for response in handle.responses)
+
+
+async def test_a_version_that_no_replica_holds_is_an_error() -> None:
+    handle = Handle(*[[MISSING]] * 3)
+    with pytest.raises(VersionNotStaged):
+        _ = [batch async for batch in EngineClient(handle).generate(REQUEST)]
+
+
+async def test_any_other_error_ends_the_request_at_once() -> None:
+    handle = Handle([HI, Unavailable("gone")], [HI])
+    heard = []
+    with pytest.raises(Unavailable):
+        async for batch in EngineClient(handle).generate(REQUEST):
+            heard.append(batch.text)
+    assert heard == ["hi"]
+
+
+async def test_a_score_is_asked_of_another_replica_too() -> None:
+    result = ScoreResult("v", ())
+    request = ScoreRequest("r1", "v", "context", "continuation")
+    assert await EngineClient(Handle([MISSING], [result])).score(request) is result
+    with pytest.raises(VersionNotStaged):
+        await EngineClient(Handle(*[[MISSING]] * 3)).score(request)
