@@ -18,7 +18,7 @@ from expunge.errors import ConfigError, Violation
 
 # How long a thread of torch looks for its next piece of work before it sleeps. One that sleeps at once has
 # to be woken for every operator of a small model, which costs as much as it computes. libgomp spins
-# GOMP_SPINCOUNT times, or 1,000 where a process has more pools of threads than cores, if the policy is ACTIVE.
+# GOMP_SPINCOUNT times, or 1,000 where a process has more such threads than cores, if ACTIVE.
 _SPINNING = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "10000"}
 
 
