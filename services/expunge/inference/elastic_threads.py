@@ -2,8 +2,8 @@
 
 An operator is done when the slowest of its threads is. Where two processes share cores, a thread that waits
 for a core holds up its siblings: two processes with a thread for every core are slower, both of them, than
-with one thread each (docs/unlearning.md, "Time"). So engine and workers look once a second at what others
-use, and compute with one thread for each core that is left.
+with one thread each (docs/unlearning.md, "Time"). So engine and workers look every other second at what
+others use, and compute with one thread for each core that is left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-PERIOD_S = 1.0
+PERIOD_S = 2.0
+TAKEN = 0.65  # share of a core that others must use for it to count as theirs
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ElasticThreads:
         used = self._measure()
         others = max(0.0, (used.all - before.all) - (used.own - before.own)) / (now - since)
         self._last = now, used
-        self._set(max(1, min(self._most, int(self._cores - others + 0.5))))
+        self._set(max(1, min(self._most, int(self._cores - others + TAKEN))))
 
     def _set(self, threads: int) -> None:
         if threads != self._threads:

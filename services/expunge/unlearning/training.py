@@ -15,7 +15,7 @@ from expunge.unlearning.publication import store_version
 from expunge.unlearning.trainer import Objective, Trainer, TrainSettings
 from expunge.unlearning.workbench import Workbench
 
-_ANSWER_TOKENS = 40
+_ANSWER_TOKENS = 32  # of a neighbour; what follows is rarely about it
 
 
 def fine_tune(bench: Workbench, run: JobRun, spec: FineTuneSpec) -> TrainedResult:

@@ -40,7 +40,7 @@ def test_it_begins_with_all_threads(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "left"), [(0.0, 4), (0.4, 4), (0.9, 3), (2.2, 2), (3.1, 1), (3.9, 1), (6.0, 1)]
+    ("others", "left"), [(0.0, 4), (0.6, 4), (0.7, 3), (2.2, 2), (3.1, 1), (3.9, 1), (6.0, 1)]
 )
 def test_each_core_that_others_use_is_left_to_them(machine: Machine, others: float, left: int) -> None:
     threads = machine.threads(4)

@@ -33,7 +33,7 @@ from expunge.rpc.operator.v1.rollout_pb2_grpc import RolloutServiceStub
 STREAMS = 8
 ANSWER_TOKENS = 32
 SHARE_OF_CAPACITY = 0.5
-CALIBRATION_S = 5.0
+CALIBRATION_S = 4.0
 AFTERGLOW_S = 2.0  # the load goes on for so long after the erasure is closed
 
 Metadata = tuple[tuple[str, str], ...]

@@ -45,7 +45,7 @@ class CappedSurpriseSettings:
     keep_batch: int = 3
     general_batch: int = 2
     neighbour_batch: int = 4
-    neighbours: int = 64
+    neighbours: int = 48
     earlier_batch: int = 4
     wordings: int = 2
     slack: float = 4.0
