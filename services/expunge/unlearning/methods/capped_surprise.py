@@ -142,7 +142,7 @@ class CappedSurpriseMethod(Method):
 
     @property
     def training(self) -> TrainSettings:
-        return TrainSettings(1e-3, 12)
+        return TrainSettings(1e-3, 10)
 
     def objective(self, erasing: Erasing) -> CappedSurprise:
         tree, encoder, request, settings = erasing.tree, erasing.encoder, erasing.request, self.settings
