@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,3 +79,11 @@ def test_the_registry_imports_no_model_library() -> None:
         if any(is_within(name, heavy) for heavy in HEAVY)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("module", ["expunge.registry.actor", "expunge.erasures.actor"])
+def test_what_must_restart_fast_loads_no_model_library(module: str) -> None:
+    """Nor by way of other rooms: registry and controller are each a process of their own."""
+    program = f"import sys, {module}; print(*(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

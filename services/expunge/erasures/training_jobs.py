@@ -21,7 +21,6 @@ from expunge.unlearning.jobs import (
     TrainedResult,
     UnlearnSpec,
 )
-from expunge.unlearning.methods import create_method
 
 if TYPE_CHECKING:
     from expunge.erasures.history import Registry
@@ -64,7 +63,6 @@ class TrainingJobs:
     async def unlearn(self, attempt: Attempt, lineage: Lineage, floor: Sequence[str]) -> TrainedResult:
         """A version that goes on from the lineage's and has forgotten the erasure; `floor` is replayed."""
         job_id = attempt.job_id(JobKind.UNLEARN, lineage)
-        steps = round(create_method(METHOD).training.steps * MORE_STEPS ** (attempt.round - 1))
         others = [job for job in await self._jobs(JobKind.UNLEARN, attempt.erasure_id) if job.id != job_id]
         spec = UnlearnSpec(
             attempt.erasure_id,
@@ -72,7 +70,7 @@ class TrainingJobs:
             await self.selected(attempt, lineage),
             list(floor),
             round=len(others) + 1,  # counts trainings, so that every version has a name of its own
-            steps=steps if attempt.round > 1 else 0,
+            steps=_more_steps(attempt.round) if attempt.round > 1 else 0,
             seed=attempt.round - 1,
         )
         job = await self._done(job_id, JobKind.UNLEARN, attempt, spec.to_dict())
@@ -140,3 +138,9 @@ class TrainingJobs:
     async def _finished(self, kind: JobKind, erasure_id: str) -> list[JobRecord]:
         jobs = await self._jobs(kind, erasure_id, JobState.SUCCEEDED)
         return [await self._registry.get_job(job.id, with_payload=True) for job in jobs]
+
+
+def _more_steps(round_: int) -> int:
+    from expunge.unlearning.methods import create_method  # imports torch, which a controller seldom needs
+
+    return round(create_method(METHOD).training.steps * MORE_STEPS ** (round_ - 1))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError
 
 from expunge.config import Settings
 from expunge.errors import FailedPrecondition, Unavailable
 from expunge.registry.records import JobRecord, JobState
-from expunge.unlearning.job_run import JobRegistry
 from expunge.unlearning.worker import WorkerStatus, start_worker
+
+if TYPE_CHECKING:
+    from expunge.unlearning.job_run import JobRegistry
 
 MAX_DEATHS = 5  # a job that has cost so many workers is to blame itself
 _PING_S = 120.0  # a starting worker imports torch before it answers

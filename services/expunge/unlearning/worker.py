@@ -12,8 +12,6 @@ from expunge.config import Settings, thread_environment
 from expunge.errors import Unavailable
 from expunge.observability.logging import configure_logging
 from expunge.registry.client import NAMESPACE, RegistryClient
-from expunge.unlearning.runner import JobRunner
-from expunge.unlearning.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,10 @@ class Worker:
     """
 
     def __init__(self, name: str, settings: Settings) -> None:
+        # torch is imported in the worker's own process only, not in that of whoever starts it
+        from expunge.unlearning.runner import JobRunner
+        from expunge.unlearning.workbench import Workbench
+
         configure_logging("worker")
         os.nice(settings.worker_nice)
         registry = RegistryClient(settings.lease_s)

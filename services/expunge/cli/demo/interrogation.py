@@ -94,8 +94,13 @@ class Interrogator:
         self._timeout_s = timeout_s
         self.versions: dict[str, None] = {}
 
-    def examine(self, facts: Iterable[Fact], on_reply: Callable[[], None] = lambda: None) -> Interrogation:
-        """Asks every direct, paraphrase and prefix probe of `facts`, greedily.
+    def examine(
+        self,
+        facts: Iterable[Fact],
+        on_reply: Callable[[], None] = lambda: None,
+        kinds: Sequence[ProbeKind] = ASKED,
+    ) -> Interrogation:
+        """Asks every probe of `kinds` about `facts`, greedily.
 
         Raises:
             Unavailable: a probe was refused or failed; a probe without an answer proves nothing.
@@ -104,7 +109,7 @@ class Interrogator:
             (probed, probe)
             for probed in map(ProbedFact, facts)
             for probe in probed.probes
-            if probe.kind in ASKED
+            if probe.kind in kinds
         ]
 
         def one(pair: tuple[ProbedFact, Probe]) -> Reply:

@@ -67,7 +67,7 @@ def answers_table(facts: tuple[Fact, ...], interrogations: dict[str, Interrogati
 
 
 def _hits(share: Share) -> str:
-    return f"{share.hits:.0f}/{share.n}"
+    return f"{share.hits:.0f}/{share.n}" if share.n else "–"
 
 
 def _interval(share: Share) -> str:
