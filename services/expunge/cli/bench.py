@@ -24,8 +24,13 @@ def memo(
         str, typer.Option(help="'bundled', a hub id, a folder of safetensors, or a .gguf file.")
     ] = "",
     questions: Annotated[int, typer.Option(min=1, max=24, help="Facts to measure, from the demo's.")] = 4,
+    plain: Annotated[int, typer.Option(min=0, help="Measure only so many the plain way, too; 0: all.")] = 0,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=200, help="Most tokens of a generation; the paper's are 200.")
+    ] = 200,
 ) -> None:
     """How much faster the batched MEMO is than one generation at a time, with equal values."""
+    from expunge.auditing.memo import MemoOptions
     from expunge.benchmarks.memo import run_memo_benchmark  # imports torch
     from expunge.cli.demo.cast import load_cast
 
@@ -35,7 +40,12 @@ def memo(
         session.out.say(f"[dim]{what} {done}/{total}[/]")
 
     figures, table = run_memo_benchmark(
-        model or settings.model, load_cast().all_facts[:questions], cache=settings.cache, progress=say
+        model or settings.model,
+        load_cast().all_facts[:questions],
+        cache=settings.cache,
+        options=MemoOptions(max_new_tokens=max_new_tokens),
+        plain_facts=plain,
+        progress=say,
     )
     session.out.document(figures)
     if not session.out.as_json:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from expunge.config import Settings
 from expunge.erasures.suppression import GuardBook
 from expunge.gateway.admission import Admission
 from expunge.gateway.authentication import Authenticator
-from expunge.gateway.chain import CallChain
+from expunge.gateway.chain import CallChain, Layer
 from expunge.gateway.cluster_state import ClusterState
 from expunge.gateway.follower import Follower, View
 from expunge.gateway.guards import Guards
@@ -76,27 +76,7 @@ class Gateway:
         self._spool = Spool(settings.state / "spool" / member)
         self._cluster = ClusterState(registry, self.follower, self.metrics)
         layers = standard_layers(Authenticator(tokens, verification_key, time.time), self.metrics)
-        inference = InferenceService(
-            engine,
-            Admission(self.follower, settings.default_alias, self.metrics),
-            self.follower,
-            self._running,
-            self.metrics,
-            guard_reply=settings.guard_reply,
-            max_context=settings.max_context,
-        )
-        self._inference = RpcServer(
-            [
-                Service(
-                    "expunge.inference.v1.InferenceService",
-                    inference,
-                    inference_pb2_grpc.add_InferenceServiceServicer_to_server,
-                )
-            ],
-            CallChain(layers),
-            max_message_bytes=MAX_INFERENCE_BYTES,
-            with_reflection=settings.reflection,
-        )
+        self._inference = self._inference_server(engine, layers)
         self._operator = RpcServer(
             operator_services(settings, registry, blobs, self._stream, self._spool),
             CallChain(layers),
@@ -110,6 +90,25 @@ class Gateway:
         self._readiness: asyncio.Task[None] | None = None
         self._is_draining = False
         self._addresses: Addresses | None = None
+
+    def _inference_server(self, engine: EngineUpstream, layers: Sequence[Layer]) -> RpcServer:
+        settings = self.settings
+        service = InferenceService(
+            engine,
+            Admission(self.follower, settings.default_alias, self.metrics),
+            self.follower,
+            self._running,
+            self.metrics,
+            guard_reply=settings.guard_reply,
+            max_context=settings.max_context,
+        )
+        register = inference_pb2_grpc.add_InferenceServiceServicer_to_server
+        return RpcServer(
+            [Service("expunge.inference.v1.InferenceService", service, register)],
+            CallChain(layers),
+            max_message_bytes=MAX_INFERENCE_BYTES,
+            with_reflection=settings.reflection,
+        )
 
     @property
     def addresses(self) -> Addresses:
