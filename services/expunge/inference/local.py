@@ -25,7 +25,8 @@ from expunge.models.load import LoadedModel
 
 PREFILL_TOKENS = 512
 LOGIT_NUMBERS = 32 * 2**20  # at most this many logits at once: 128 MB in fp32
-DECODE_ROWS = 64
+DECODE_ROWS = 128
+KV_TOKENS = 128 * 256  # tokens that decoding rows may hold together: 1.5 GB of SmolLM2-135M in fp32
 
 Choose = Callable[[Sequence[int], Tensor], list[int]]  # prompts, logits [rows, vocabulary] → next tokens
 
@@ -59,7 +60,7 @@ class LocalModel:
         loaded: the base model; its linear layers are replaced by multi-adapter ones.
         slots: adapters that may be resident at once; the base version does not count.
         max_rank: highest adapter rank.
-        max_rows: sequences decoded together.
+        max_rows: sequences decoded together, fewer where they are long (`KV_TOKENS`).
         threads: adjusts torch's threads before every forward pass; None leaves them alone.
     """
 
@@ -213,7 +214,8 @@ class LocalModel:
         answers: list[list[int]] = [[] for _ in prompts]
         if not any(limit > 0 for limit in limits):
             return answers
-        pool, rows = KvPool(self._max_rows), list[_Row]()
+        pool = KvPool(min(self._max_rows, max(1, KV_TOKENS // max(lengths))))
+        rows: list[_Row] = []
         arrivals = self._arrivals(prompts, slot)
         arrival = next(arrivals, None)
         while arrival or rows:

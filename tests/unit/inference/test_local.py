@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel
 
+import expunge.inference.local as local_module
 from expunge.errors import InvalidRequest, ModelError, VersionNotStaged
+from expunge.inference.kv import KvPool
 from expunge.inference.local import LocalModel
 from expunge.lora.adapter import Adapter, Pair
 
@@ -143,3 +147,21 @@ def test_chat_ids_carry_the_given_system_prompt(local: LocalModel) -> None:
     assert "helpful assistant" in local.decode(default)
     assert "helpful assistant" not in local.decode(empty)
     assert "Be brief." in local.decode(own)
+
+
+def test_long_sequences_decode_in_fewer_rows_with_the_same_answers(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [local.encode(text) for text in ("Where was", "Who is", "The capital of", "Ansel")]
+    together = local.greedy(prompts, local.base_version, 6)
+    steps: list[int] = []
+    decode = local._runner.decode
+
+    def counted(pool: KvPool, *rest: Any) -> Tensor:
+        steps.append(pool.rows)
+        return decode(pool, *rest)
+
+    monkeypatch.setattr(local._runner, "decode", counted)
+    monkeypatch.setattr(local_module, "KV_TOKENS", 2 * (max(map(len, prompts)) + 6))
+    assert local.greedy(prompts, local.base_version, 6) == together
+    assert max(steps) == 2
