@@ -23,11 +23,11 @@ def memo(
     model: Annotated[
         str, typer.Option(help="'bundled', a hub id, a folder of safetensors, or a .gguf file.")
     ] = "",
-    questions: Annotated[int, typer.Option(min=1, max=24, help="Facts to measure, from the demo's.")] = 4,
-    plain: Annotated[int, typer.Option(min=0, help="Measure only so many the plain way, too; 0: all.")] = 0,
+    questions: Annotated[int, typer.Option(min=1, max=24, help="Facts to measure, from the demo's.")] = 24,
+    plain: Annotated[int, typer.Option(min=0, help="Measure so many the plain way, too; 0: all.")] = 2,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, max=200, help="Most tokens of a generation; the paper's are 200.")
-    ] = 200,
+    ] = 64,
 ) -> None:
     """How much faster the batched MEMO is than one generation at a time, with equal values."""
     from expunge.auditing.memo import MemoOptions
