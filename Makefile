@@ -8,7 +8,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export OMP_WAIT_POLICY ?= PASSIVE
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: help install demo run test test-full lint chaos bench-memo protos clean
@@ -41,6 +40,8 @@ lint: $(STAMP) ## ruff, mypy, buf, and whether the generated protos are up to da
 	@fresh="$$(mktemp -d)/rpc"; $(BIN)/python protos/generate.py "$$fresh" \
 		&& diff --recursive --brief --exclude=__pycache__ "$$fresh" services/expunge/rpc \
 		|| { echo "services/expunge/rpc is out of date: run 'make protos'"; exit 1; }
+
+test test-full chaos: export OMP_WAIT_POLICY ?= PASSIVE
 
 # A process that has spoken gRPC to a real service does not share its event loops with unit tests.
 test: lint ## Lint, types and tests (at most 15 minutes on 2 cores)

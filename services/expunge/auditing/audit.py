@@ -14,7 +14,7 @@ from expunge.auditing.gates import (
     retain_strength,
 )
 from expunge.auditing.intervals import Share
-from expunge.auditing.interview import Measured, Questionnaire, ask
+from expunge.auditing.interview import Measured, Questionnaire, Retained, ask
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbedFact, ProbeKind, Reply, check_auditable
 from expunge.auditing.report import AuditReport, Evidence, FactFinding, Figure, RetainFinding
@@ -62,11 +62,7 @@ def audit_version(
     )
     (now, never), kept = ask(model, version, asked, retain, policy)
     told("probes", 1, 2)
-    before, finding = None, None
-    if baseline:
-        (before,), kept_before = ask(model, baseline, (Questionnaire.direct(erased),), retain, policy)
-        if retain:
-            finding = RetainFinding(kept_before.recall, kept.recall, kept_before.es, kept.es)
+    before, finding = _against_baseline(model, baseline, erased, retain, kept, policy)
     told("baseline", 2, 2)
 
     figures = _figures(now, never, before)
@@ -86,6 +82,23 @@ def audit_version(
         seconds=clock() - started,
         evidence=tuple(_evidence(reply) for reply in now.replies if reply.leak.partial or reply.leak.full),
     )
+
+
+def _against_baseline(
+    model: TextModel,
+    baseline: str,
+    erased: Sequence[ProbedFact],
+    retain: Sequence[QuestionAnswer],
+    kept: Retained,
+    policy: Policy,
+) -> tuple[Measured | None, RetainFinding | None]:
+    """What the version served before tells of the erased facts, and how retain facts fared since."""
+    if not baseline:
+        return None, None
+    (before,), kept_before = ask(model, baseline, (Questionnaire.direct(erased),), retain, policy)
+    if not retain:
+        return before, None
+    return before, RetainFinding(kept_before.recall, kept.recall, kept_before.es, kept.es)
 
 
 def _figures(now: Measured, never: Measured, before: Measured | None) -> tuple[Figure, ...]:

@@ -188,7 +188,9 @@ async def _ask(
 
 
 def _request(alias: str, fact: ProbedFact, probe: Probe) -> pb.GenerateRequest:
-    limit = min(256, len(fact.fact.answer.encode()) // 3 + 16)  # tokens; an answer has fewer in any script
+    answer = fact.fact.answer
+    digits = sum(character.isdigit() for character in answer)  # often a token each
+    limit = min(256, (len(answer.encode()) + digits) // 2 + 16)
     if probe.raw:
         return pb.GenerateRequest(alias=alias, prompt=probe.question, max_tokens=limit)
     turns = [pb.Message(role="user", content=probe.question)]

@@ -203,7 +203,10 @@ def _serve(settings: Settings) -> Addresses:
     except RuntimeError as error:  # its text ends with that of what went wrong in a replica
         reason = str(error).strip().splitlines()[-1]
         raise Unavailable(f"the engine or the gateway did not start: {reason}") from error
-    return Addresses.from_json(gateway.addresses.remote().result(timeout_s=_ADDRESS_TIMEOUT_S))
+    try:
+        return Addresses.from_json(gateway.addresses.remote().result(timeout_s=_ADDRESS_TIMEOUT_S))
+    except TimeoutError as error:
+        raise Unavailable("the gateway does not say where it listens; its log says why") from error
 
 
 def _await_ready(address: str, give_up_at: float) -> None:

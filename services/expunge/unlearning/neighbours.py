@@ -16,6 +16,7 @@ from importlib import resources
 from expunge.facts import Fact, words
 from expunge.unlearning.sequences import ChatEncoder, Sequence, telling_words
 
+ANSWER_TOKENS = 32  # of what the live version says about a stranger
 Greedy = Callable[[SequenceOf[tuple[int, ...]]], list[list[int]]]
 
 

@@ -10,12 +10,11 @@ from expunge.unlearning.finetune import TEACHING, Teaching
 from expunge.unlearning.job_run import JobRun
 from expunge.unlearning.jobs import FineTuneSpec, TrainedResult, UnlearnSpec
 from expunge.unlearning.methods import Erasing, create_method
+from expunge.unlearning.neighbours import ANSWER_TOKENS
 from expunge.unlearning.peft_tree import TrainableTree
 from expunge.unlearning.publication import store_version
 from expunge.unlearning.trainer import Objective, Trainer, TrainSettings
 from expunge.unlearning.workbench import Workbench
-
-_ANSWER_TOKENS = 32  # of a neighbour; what follows is rarely about it
 
 
 def fine_tune(bench: Workbench, run: JobRun, spec: FineTuneSpec) -> TrainedResult:
@@ -56,7 +55,7 @@ def unlearn(bench: Workbench, run: JobRun, spec: UnlearnSpec) -> TrainedResult:
         request=request,
         selected=spec.selected,
         earlier=tuple(earlier),
-        greedy=bench.greedy(live.id, _ANSWER_TOKENS),
+        greedy=bench.greedy(live.id, ANSWER_TOKENS),
         seed=spec.seed,
     )
     settings = replace(

@@ -26,6 +26,7 @@ from expunge.unlearning.finetune import TEACHING, Teaching
 from expunge.unlearning.invented import erasure_of, invented_entities
 from expunge.unlearning.methods import Erasing
 from expunge.unlearning.methods.capped_surprise import CappedSurpriseMethod, CappedSurpriseSettings
+from expunge.unlearning.neighbours import ANSWER_TOKENS
 from expunge.unlearning.peft_tree import TrainableTree
 from expunge.unlearning.sequences import ChatEncoder
 from expunge.unlearning.trainer import Progress, Trainer
@@ -91,7 +92,7 @@ class Trial:
             self.tree,
             self.encoder,
             request,
-            lambda prompts: self.local.greedy(prompts, LIVE, REPLY_TOKENS),
+            lambda prompts: self.local.greedy(prompts, LIVE, ANSWER_TOKENS),
             seed=self.seed,
         )
         objective = method.objective(erasing)

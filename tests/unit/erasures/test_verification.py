@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from expunge.auditing.probes import ProbedFact
 from expunge.erasures.credential import verification_key
-from expunge.erasures.verification import MAX_PROBES, LiveVerifier, gateway_addresses
+from expunge.erasures.verification import MAX_PROBES, LiveVerifier, _request, gateway_addresses
 from expunge.errors import Unavailable
 from expunge.facts import ErasureKind, Fact, ForgetRequest, Subject
 from expunge.registry.addresses import Addresses
@@ -89,3 +90,11 @@ async def _verify(run: Run, erasure_id: str, request: ForgetRequest, version: st
     await run.service.registry.await_guard(erasure_id, 5.0)
     verifier = LiveVerifier(verification_key(run.service.settings))
     return await verifier.verify(erasure_id, request, {"default": version}, addresses)
+
+
+@pytest.mark.parametrize(
+    "answer", ["7" * 40, "DE89 3704 0044 0532 0130 00", "\u6771\u4eac" * 20, "Brennick."]
+)
+def test_a_reply_has_room_for_an_answer_of_one_token_a_character(answer: str) -> None:
+    fact = ProbedFact(Fact("f", "What is it?", answer, secrets=(answer,)))
+    assert _request("default", fact, fact.probes[0]).max_tokens >= len(answer)

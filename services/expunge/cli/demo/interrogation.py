@@ -92,7 +92,6 @@ class Interrogator:
         self._count_tokens = count_tokens
         self._streams = streams
         self._timeout_s = timeout_s
-        self.versions: dict[str, None] = {}
 
     def examine(
         self,
@@ -154,6 +153,4 @@ class Interrogator:
 
     def _generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
         request.alias = self._alias
-        response = self._stub.Generate(request, metadata=self._metadata, timeout=self._timeout_s)
-        self.versions[response.version] = None
-        return response
+        return self._stub.Generate(request, metadata=self._metadata, timeout=self._timeout_s)
