@@ -52,7 +52,9 @@ class Engine:
         self._residents = Residents()
         self._loop = StepLoop(runner, limits, lambda task: self._residents.release(task.version), clock)
         self._thread = EngineThread(self._loop)
-        self._staging = Staging(loaded, runner, self._residents, self._thread, limits.max_rank)
+        self._staging = Staging(
+            loaded, runner, self._residents, self._thread, limits.max_rank, self._loop.forget
+        )
 
     # --- life
 

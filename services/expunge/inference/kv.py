@@ -9,6 +9,9 @@ from transformers import Cache
 LENGTH_STEP = 64
 FIRST_ROWS = 4
 
+KvSlices = list[Tensor]
+"""Some tokens' keys of every layer, then their values, each [1, kv_heads, tokens, head_dim]."""
+
 
 class KvScratch(Cache):
     """Keys and values of one packed row while it is prefilled, in one pass or in several.
@@ -39,6 +42,27 @@ class KvScratch(Cache):
         keys[:, :, self.length : end] = key_states
         values[:, :, self.length : end] = value_states
         return keys[:, :, :end], values[:, :, :end]
+
+    def append(self, slices: KvSlices) -> None:
+        """Write what is known of some tokens, in place of computing it."""
+        layers = len(slices) // 2
+        if not self.keys:
+            self.keys = [_rows_like(layer, 1, self.capacity) for layer in slices[:layers]]
+            self.values = [_rows_like(layer, 1, self.capacity) for layer in slices[layers:]]
+        end = self.length + slices[0].shape[2]
+        for target, source in zip((*self.keys, *self.values), slices, strict=True):
+            target[:, :, self.length : end] = source
+        self.length = end
+
+    def take(self, path: Tensor) -> KvSlices:
+        """Copies of the nodes `path` [tokens]."""
+        path = path.to(self.keys[0].device)
+        return [layer.index_select(2, path) for layer in (*self.keys, *self.values)]
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory of one token in all layers."""
+        return sum(layer.nbytes // layer.shape[2] for layer in (*self.keys, *self.values))
 
     def advance(self, tokens: int) -> None:
         """Count `tokens` as written in every layer."""

@@ -20,6 +20,7 @@ class EngineLimits:
         kv_tokens: key and value positions reserved for running rows, as rows times the longest of them.
         busy_prefill_tokens: prompt tokens prefilled per step while others decode; they wait meanwhile.
         idle_prefill_tokens: the same while nothing decodes.
+        prefix_cache_bytes: keys and values of prompts kept for later ones; 0: none.
     """
 
     max_rows: int = 32
@@ -30,6 +31,7 @@ class EngineLimits:
     kv_tokens: int = 32 * 1024
     busy_prefill_tokens: int = 128
     idle_prefill_tokens: int = 512
+    prefix_cache_bytes: int = 256 * 2**20
 
     @classmethod
     def of(cls, settings: Settings) -> EngineLimits:
@@ -40,4 +42,5 @@ class EngineLimits:
             max_context=settings.max_context,
             slots=2 * settings.adapter_slots,
             max_rank=settings.max_rank,
+            prefix_cache_bytes=settings.prefix_cache_mib * 2**20,
         )

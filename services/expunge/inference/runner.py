@@ -42,7 +42,7 @@ class ModelRunner:
         """
         scratch = KvScratch(len(tree))
         visible = torch.from_numpy(tree.visibility())
-        logits = self._forward_row(scratch, tree.tokens, tree.positions, visible, slot, wanted)
+        logits = self.run_row(scratch, tree.tokens, tree.positions, visible, slot, wanted)
         return logits, scratch
 
     def extend(self, scratch: KvScratch, tokens: Sequence[int], slot: int, wanted: Sequence[int]) -> Tensor:
@@ -53,7 +53,39 @@ class ModelRunner:
         """
         start, end = scratch.length, scratch.length + len(tokens)
         visible = torch.ones(len(tokens), end, dtype=torch.bool).tril(start)
-        return self._forward_row(scratch, tokens, range(start, end), visible, slot, wanted)
+        return self.run_row(scratch, tokens, range(start, end), visible, slot, wanted)
+
+    def run_row(
+        self,
+        scratch: KvScratch,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        visible: Tensor,
+        slot: int,
+        wanted: Sequence[int],
+    ) -> Tensor:
+        """Run `tokens` of one row and write their keys and values behind what `scratch` holds.
+
+        Args:
+            scratch: the nodes before; counts the new ones as written.
+            tokens, positions: token id and depth of each new node.
+            visible: [new nodes, all nodes], true where a node may attend.
+            slot: the version.
+            wanted: the new nodes, counted from the first of them, whose logits are returned.
+
+        Returns:
+            logits [len(wanted), vocabulary].
+        """
+        logits = self._forward(
+            scratch,
+            torch.tensor([list(tokens)]),
+            torch.tensor([list(positions)]),
+            visible[None, None],
+            [slot],
+            keep=torch.tensor(list(wanted), dtype=torch.long),
+        )
+        scratch.advance(len(tokens))
+        return logits[0]
 
     def is_sound(self, slot: int, token: int) -> bool:
         """Whether the version in `slot` computes finite logits; also its first run, which warms it up."""
@@ -80,26 +112,6 @@ class ModelRunner:
         )
         pool.end_step()
         return logits[:, 0]
-
-    def _forward_row(
-        self,
-        scratch: KvScratch,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-        visible: Tensor,
-        slot: int,
-        wanted: Sequence[int],
-    ) -> Tensor:
-        logits = self._forward(
-            scratch,
-            torch.tensor([list(tokens)]),
-            torch.tensor([list(positions)]),
-            visible[None, None],
-            [slot],
-            keep=torch.tensor(list(wanted), dtype=torch.long),
-        )
-        scratch.advance(len(tokens))
-        return logits[0]
 
     @torch.inference_mode()
     def _forward(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from expunge.errors import DataLoss, FailedPrecondition, InvalidAdapter
@@ -18,7 +19,10 @@ from expunge.registry.records import VersionKind, VersionRecord
 
 
 class Staging:
-    """Loads and unloads versions: files are read off the engine's thread, tensors swapped between steps."""
+    """Loads and unloads versions: files are read off the engine's thread, tensors swapped between steps.
+
+    `forget` is called with a version that leaves, on the engine's thread.
+    """
 
     def __init__(
         self,
@@ -27,6 +31,7 @@ class Staging:
         residents: Residents,
         thread: EngineThread,
         max_rank: int,
+        forget: Callable[[str], None],
     ) -> None:
         self._base = loaded.version
         self._digest = loaded.digest
@@ -35,6 +40,7 @@ class Staging:
         self._residents = residents
         self._thread = thread
         self._max_rank = max_rank
+        self._forget = forget
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def load(self, record: VersionRecord, folder: Path | None) -> None:
@@ -93,5 +99,6 @@ class Staging:
         self._residents.add(version, slot)
 
     def _remove(self, version: str) -> None:
+        self._forget(version)
         self._runner.table.unload(version)
         self._residents.remove(version)

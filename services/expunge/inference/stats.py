@@ -11,6 +11,8 @@ class EngineStats:
 
     running: int  # requests that are being prefilled or decoded
     waiting: int
-    prompt_tokens: int
+    prompt_tokens: int  # computed
+    cached_prompt_tokens: int  # not computed: in the prefix cache, or common to prompts of one pass
     generated_tokens: int
+    prefix_cache_bytes: int
     staged: int = 0  # versions resident

@@ -7,14 +7,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from expunge.errors import ExpungeError
 from expunge.inference.decode_batch import DecodeBatch
 from expunge.inference.kv import KvScratch
 from expunge.inference.limits import EngineLimits
-from expunge.inference.prefix_tree import pack
+from expunge.inference.prefill import Prefill, Prefilled
+from expunge.inference.prefix_cache import PrefixCache
 from expunge.inference.runner import ModelRunner
 from expunge.inference.stats import EngineStats
 from expunge.inference.task import Generation, Scoring, Task
@@ -51,13 +49,13 @@ class StepLoop:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.waiting = WaitingQueue(limits.max_queue, lambda: limits.max_rows - len(self._batch))
-        self._runner = runner
         self._limits = limits
         self._on_end = on_end
         self._clock = clock
         self._batch = DecodeBatch(runner, limits.max_rows)
+        self._cache = PrefixCache(limits.prefix_cache_bytes)
+        self._prefiller = Prefill(runner, self._cache)
         self._long: _LongPrefill | None = None
-        self._prompt_tokens = 0
         self._generated_tokens = 0
 
     @property
@@ -69,8 +67,10 @@ class StepLoop:
         return EngineStats(
             running=len(self._batch) + (self._long is not None),
             waiting=len(self.waiting),
-            prompt_tokens=self._prompt_tokens,
+            prompt_tokens=self._prefiller.computed_tokens,
+            cached_prompt_tokens=self._prefiller.cached_tokens,
             generated_tokens=self._generated_tokens,
+            prefix_cache_bytes=self._cache.bytes,
         )
 
     def step(self) -> None:
@@ -81,6 +81,10 @@ class StepLoop:
             self._attempt(tasks, lambda: self._prefill(tasks))
         if len(self._batch):
             self._attempt(self._batch.generations, self._decode)
+
+    def forget(self, version: str) -> None:
+        """Drop what was kept of prompts that ran on `version`."""
+        self._cache.drop(version)
 
     def fail_all(self, error: ExpungeError) -> None:
         """End every task with `error`."""
@@ -98,9 +102,10 @@ class StepLoop:
         if self._long and not self._long.had_last_turn:
             return [self._long.task]
         budget = self._budget()
-        tasks = self.waiting.take(budget, lambda taken, task: self._fits(taken, task, budget))
-        if tasks and len(tasks[0].tokens) > budget:
-            self._long = _LongPrefill(tasks[0], KvScratch(len(tasks[0].tokens)))
+        cost = self._prefiller.cost
+        tasks = self.waiting.take(budget, cost, lambda taken, task: self._fits(taken, task, budget))
+        if tasks and cost(tasks[0]) > budget:
+            self._long = _LongPrefill(tasks[0], self._prefiller.begin(tasks[0]))
         elif not tasks and self._long:
             return [self._long.task]
         return tasks
@@ -110,7 +115,7 @@ class StepLoop:
 
     def _fits(self, taken: Sequence[Task], task: Task, budget: int) -> bool:
         """Whether `task` can be run to its very end besides all that runs and the `taken`."""
-        if self._long and len(task.tokens) > budget:
+        if self._long and self._prefiller.cost(task) > budget:
             return False
         if not isinstance(task, Generation):
             return True
@@ -128,38 +133,25 @@ class StepLoop:
                 self._prefill_piece(self._long)
                 return
             self._long.had_last_turn = False
-        (tree,) = pack([task.tokens for task in tasks], sum(len(task.tokens) for task in tasks))
-        paths = dict(zip(tree.members, tree.paths, strict=True))
-        wanted = sorted({paths[index][at] for index, task in enumerate(tasks) for at in task.wanted})
-        logits, scratch = self._runner.prefill(tree, tasks[0].slot, wanted)
-        place = {node: row for row, node in enumerate(wanted)}
-        self._prompt_tokens += len(tree)
-        for index, task in enumerate(tasks):
-            rows = [place[paths[index][at]] for at in task.wanted]
-            self._prefilled(task, logits[rows], scratch, torch.tensor(paths[index]))
+        for task, prefilled in zip(tasks, self._prefiller.run(tasks), strict=True):
+            self._take(task, prefilled)
 
     def _prefill_piece(self, long: _LongPrefill) -> None:
-        task, start = long.task, long.scratch.length
-        piece = task.tokens[start : start + self._budget()]
-        end = start + len(piece)
-        wanted = [at - start for at in task.wanted if start <= at < end]
-        logits = self._runner.extend(long.scratch, piece, task.slot, wanted)
-        self._prompt_tokens += len(piece)
+        logits = self._prefiller.extend(long.task, long.scratch, self._budget())
         long.had_last_turn = True
-        if end == len(task.tokens):
+        if long.scratch.length == len(long.task.tokens):
             self._long = None
-            self._prefilled(task, logits, long.scratch, torch.arange(end))
-        elif wanted and isinstance(task, Scoring):
-            task.take(logits)
+            self._take(long.task, Prefilled.whole(logits, long.scratch))
+        elif len(logits) and isinstance(long.task, Scoring):
+            long.task.take(logits)
 
-    def _prefilled(self, task: Task, logits: Tensor, scratch: KvScratch, path: Tensor) -> None:
-        """logits [wanted, vocabulary]; path: the nodes of `scratch` that hold the task's tokens."""
+    def _take(self, task: Task, prefilled: Prefilled) -> None:
         if isinstance(task, Scoring):
-            task.take(logits)
+            task.take(prefilled.logits)
             self._end(task)
         elif isinstance(task, Generation):
             self._generated_tokens += 1
-            if not self._batch.join(task, logits[-1], scratch, path):
+            if not self._batch.join(task, prefilled.logits[-1], prefilled.scratch, prefilled.path):
                 self._end(task)
 
     # --- decode

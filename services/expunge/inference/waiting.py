@@ -11,6 +11,7 @@ from expunge.inference.task import Task
 RETRY_AFTER_S = 1.0
 
 Fits = Callable[[Sequence[Task], Task], bool]
+Cost = Callable[[Task], int]
 
 
 class WaitingQueue:
@@ -52,8 +53,9 @@ class WaitingQueue:
             self._tasks = [task for task in self._tasks if task not in dropped]
         return dropped
 
-    def take(self, budget: int, fits: Fits) -> list[Task]:
-        """Take the tasks to prefill together: of one version, and one task or at most `budget` tokens.
+    def take(self, budget: int, cost: Cost, fits: Fits) -> list[Task]:
+        """Take the tasks to prefill together: of one version, and one task, or several whose costs sum up
+        to at most `budget`.
 
         Tasks that need a row keep their order: one for which `fits(already taken, it)` is false holds back
         those behind it, so that a large one is not overtaken for ever. The others may pass.
@@ -65,9 +67,9 @@ class WaitingQueue:
                 if not fits(taken, task):
                     rows_blocked = rows_blocked or task.needs_row
                 elif not (task.needs_row and rows_blocked) and (
-                    not taken or (task.version == taken[0].version and total + len(task.tokens) <= budget)
+                    not taken or (task.version == taken[0].version and total + cost(task) <= budget)
                 ):
                     taken.append(task)
-                    total += len(task.tokens)
+                    total += cost(task)
             self._tasks = [task for task in self._tasks if task not in taken]
         return taken

@@ -275,7 +275,9 @@ async def test_a_version_can_be_loaded_again(
     engine: Engine, versions: list[VersionRecord], tiny_adapter_folders: tuple[Path, Path]
 ) -> None:
     before, _ = await answer(engine, ask("The dog", versions[1].id))
+    assert engine.stats().prefix_cache_bytes
     assert await engine.unload_version(versions[1].id)
+    assert not engine.stats().prefix_cache_bytes
     await engine.load_version(versions[1], tiny_adapter_folders[0])
     assert (await answer(engine, ask("The dog", versions[1].id)))[0] == before
 
