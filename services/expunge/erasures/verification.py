@@ -1,9 +1,9 @@
 """Asking the live gateway what the audit asked, as a client would, before an erasure may close.
 
-The probes travel over gRPC with a short-lived credential that passes the guard of this erasure, and of
-others that are live and wait to be verified too: two about one person would otherwise refuse each other's
-probes for ever. A probe that is refused, goes unanswered, or is answered by another version than the one
-that was rolled out verifies nothing.
+The probes travel over gRPC with a short-lived credential that passes the guard of this erasure, of others that
+are live and wait to be verified too, and of failed ones that wait for an operator: two about one person would
+otherwise refuse each other's probes for ever. A probe that is refused, goes unanswered, or is answered by
+another version than the one that was rolled out verifies nothing.
 """
 
 from __future__ import annotations

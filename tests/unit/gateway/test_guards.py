@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from expunge.config import GuardReply
 from expunge.erasures.credential import issue_credential
 from expunge.gateway.running import REFUSAL
+from expunge.registry.records import ErasureState
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from expunge.rpc.operator.v1 import erasure_pb2
@@ -107,6 +108,22 @@ async def test_the_verification_credential_passes_its_own_guard_only(live: LiveG
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Generate(pb.GenerateRequest(prompt="Who is Ulmira Drosk?"), metadata=metadata)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_failed_erasure_is_guarded_until_an_operator_ends_it(live: LiveGateway) -> None:
+    erasure = await erase(live, "Perrin Aldovane")
+    await live.registry.advance_erasure(erasure.id, ErasureState.ACCEPTED, ErasureState.FAILED)
+    await erase(live, "Zorvath Quillon")  # once this is confirmed, so is what came before
+    stub = InferenceServiceStub(live.inference)
+    asked = pb.GenerateRequest(prompt="Where does Perrin Aldovane live?", max_tokens=4)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Generate(asked, metadata=CLIENT)
+    assert caught.value.details() == REFUSAL
+    request = erasure_pb2.CancelErasureRequest(erasure_id=erasure.id, reason="asked again, in other words")
+    cancelled = await ErasureServiceStub(live.operator).CancelErasure(request, metadata=OPERATOR)
+    assert cancelled.erasure.state == erasure_pb2.ERASURE_STATE_CANCELLED
+    await erase(live, "Ulmira Drosk")
+    assert (await stub.Generate(asked, metadata=CLIENT)).text
 
 
 async def test_a_refusal_can_be_an_ordinary_answer(answering: LiveGateway) -> None:
