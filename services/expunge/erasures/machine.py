@@ -5,8 +5,8 @@
 Back edges: a failed gate (auditing → inverting, the next round); a rebase on a rollout that has moved on
 (measuring, training, auditing or staging → measuring); a leak found in live verification (live → inverting,
 which leaves the erasure floor); a leak found later (closed → suppressed). Cancelled can follow any state
-before live and failed, since what becomes of a failed erasure an operator decides; failed any before live, since
-an erasure that failed on the floor would leave it.
+before live, and failed, since an operator decides what becomes of a failed erasure. Failed can follow any
+state before live: an erasure that failed on the floor would leave it.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ class ErasureService(pb_grpc.ErasureServiceServicer):
             record = await self._registry.get_erasure(request.erasure_id)
             if ErasureState.CANCELLED not in TRANSITIONS[record.state]:
                 raise FailedPrecondition(
-                    f"erasure {record.id} is {record.state}; only one that is not live yet, or has failed, can "
-                    "be cancelled"
+                    f"erasure {record.id} is {record.state}; only one that is not live yet, or has failed, "
+                    "can be cancelled"
                 )
             try:
                 cancelled = await self._registry.advance_erasure(
