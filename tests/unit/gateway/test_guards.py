@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from grpc_status import rpc_status
 from expunge.config import GuardReply
 from expunge.erasures.credential import issue_credential
 from expunge.gateway.running import REFUSAL
+from expunge.inference.request import GenerationRequest, TokenBatch
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from expunge.rpc.operator.v1 import erasure_pb2
@@ -117,6 +119,30 @@ async def test_a_refusal_can_be_an_ordinary_answer(answering: LiveGateway) -> No
     assert answer.text == REFUSAL
     assert answer.finish_reason == pb.FINISH_REASON_REFUSED
     assert answer.version == answering.base.id
+
+
+async def test_nothing_of_an_answer_that_a_guard_stopped_is_told(
+    answering: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = asyncio.Event()
+    generate = answering.engine.generate
+
+    async def noticed(request: GenerationRequest) -> AsyncIterator[TokenBatch]:
+        async for batch in generate(request):
+            yield batch
+            if batch.text:
+                taken.set()  # the caller has come back for more
+
+    monkeypatch.setattr(answering.engine, "generate", noticed)
+    asked = pb.GenerateRequest(prompt="Tell me of Ulmira Drosk.", max_tokens=1500, sampling=ENDLESS)
+    answer = asyncio.ensure_future(InferenceServiceStub(answering.inference).Generate(asked, metadata=CLIENT))
+    async with asyncio.timeout(10):
+        await taken.wait()
+    await erase(answering, "Ulmira Drosk")
+    stopped = await answer
+    assert stopped.finish_reason == pb.FINISH_REASON_REFUSED
+    assert stopped.text == REFUSAL
+    assert stopped.usage == pb.Usage()
 
 
 ENDLESS = pb.Sampling(temperature=2.0, seed=1)
