@@ -65,6 +65,7 @@ class EngineDeployment:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch | ExpungeError]:
         """See `Engine.generate`; an error is the last item."""
+        await self._follower.await_staged(request.version)
         try:
             async for batch in self._engine.generate(request, self._settings.stream_batch_s):
                 yield batch
@@ -73,6 +74,7 @@ class EngineDeployment:
 
     async def score(self, request: ScoreRequest) -> ScoreResult | ExpungeError:
         """See `Engine.score`."""
+        await self._follower.await_staged(request.version)
         try:
             return await self._engine.score(request)
         except ExpungeError as error:
