@@ -13,7 +13,7 @@ from expunge.gateway.admission import Admission
 from expunge.gateway.authentication import Authenticator
 from expunge.gateway.chain import CallChain, Layer
 from expunge.gateway.cluster_state import ClusterState
-from expunge.gateway.follower import Follower, View
+from expunge.gateway.follower import Follower, View, lease_expired
 from expunge.gateway.guards import Guards
 from expunge.gateway.http import ProbeServer
 from expunge.gateway.inference_service import InferenceService
@@ -68,6 +68,7 @@ class Gateway:
             lease_s=settings.lease_s,
             build_guards=GuardBook,
             on_view=self._on_view,
+            on_lease_end=self._on_lease_end,
             clock=clock,
         )
         self._guards: Guards | None = None  # those that the running requests have been checked against
@@ -190,6 +191,11 @@ class Gateway:
         self.metrics.show_rollouts({alias: rollout.generation for alias, rollout in view.rollouts.items()})
         self.metrics.guards.set(len(view.snapshot.guards))
         self.metrics.revision.set(view.snapshot.revision)
+
+    def _on_lease_end(self) -> None:
+        """Stop what runs: a guard that covers it may have been confirmed without this gateway."""
+        stopped = self._running.stop_all(lease_expired)
+        _log.warning("lease_expired", detail=f"{stopped} running requests were ended")
 
     async def _show_readiness(self) -> None:
         await self._inference.health.show(self.is_ready)

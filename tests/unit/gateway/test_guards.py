@@ -23,6 +23,7 @@ from expunge.rpc.operator.v1 import erasure_pb2
 from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
 from gateway.conftest import VERIFICATION_KEY, LiveGateway, bearer, serve
 from gateway.erasure_requests import erasure_about
+from gateway.trailers import Trailers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CLIENT, OPERATOR = bearer("client"), bearer("operator")
@@ -62,7 +63,7 @@ async def test_a_prompt_in_scope_is_refused_without_telling_why(live: LiveGatewa
             await call
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert caught.value.details() == REFUSAL
-        status = rpc_status.from_call(_Trailers(caught.value))
+        status = rpc_status.from_call(Trailers(caught.value))
         assert erasure.id not in str(status)
         info = error_details_pb2.ErrorInfo()
         assert status.details[0].Unpack(info)
@@ -146,19 +147,3 @@ async def test_nothing_of_an_answer_that_a_guard_stopped_is_told(
 
 
 ENDLESS = pb.Sampling(temperature=2.0, seed=1)
-
-
-class _Trailers:
-    """What grpc_status reads of an error of grpc.aio."""
-
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        self._error = error
-
-    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        return tuple(self._error.trailing_metadata())
-
-    def code(self) -> grpc.StatusCode:
-        return self._error.code()
-
-    def details(self) -> str | None:
-        return self._error.details()
