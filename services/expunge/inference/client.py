@@ -47,13 +47,16 @@ class EngineClient:
             Overloaded: no replica takes more requests.
             ExpungeError: what else the engine raised.
         """
+        begun = False
         for _ in range(_REPLICAS_ASKED):
             try:
                 async for batch in self._generate(request):
+                    begun = True
                     yield batch
+                return
             except VersionNotStaged:
-                continue
-            return
+                if begun:  # another answer must not be joined to this one
+                    break
         raise _not_staged(request.version)
 
     async def _generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:

@@ -117,6 +117,14 @@ async def test_any_other_error_ends_the_request_at_once() -> None:
         await anext(answer)
 
 
+async def test_an_answer_that_has_begun_is_not_begun_again() -> None:
+    handle = Handle([HI, MISSING], [HI])
+    answer = EngineClient(handle).generate(REQUEST)
+    assert (await anext(answer)).text == "hi"
+    with pytest.raises(Unavailable):
+        await anext(answer)
+
+
 async def test_a_score_is_asked_of_another_replica_too() -> None:
     result = ScoreResult("v", ())
     request = ScoreRequest("r1", "v", "context", "continuation")
