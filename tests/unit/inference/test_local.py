@@ -16,6 +16,7 @@ from expunge.errors import InvalidRequest, ModelError, VersionNotStaged
 from expunge.inference.kv import KvPool
 from expunge.inference.local import LocalModel
 from expunge.lora.adapter import Adapter, Pair
+from expunge.models.load import LoadedModel
 
 from .conftest import generate_plainly
 

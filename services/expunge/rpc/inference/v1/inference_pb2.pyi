@@ -512,7 +512,9 @@ class ModelTarget(_message.Message):
     version: _builtins.str
     """Version id."""
     weight: _builtins.int
-    """Share of new requests, in percent; the weights of an alias sum to 100."""
+    """Share of callers, in percent: every request of one principal goes to the same target. The weights of an alias
+    sum to 100.
+    """
     def __init__(
         self,
         *,
