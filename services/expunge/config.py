@@ -135,6 +135,9 @@ class Settings(BaseSettings):
     unlearning_method: Literal["capped_surprise", "meow"] = Field(
         "capped_surprise", description="capped_surprise or meow."
     )
+    unlearning_steps: int = Field(
+        0, ge=0, description="Training steps of the first round; later ones take more. 0: the method's own."
+    )
     selection_metric: Literal["largest", "smallest", "random"] = Field(
         "largest", description="Inverted facts of which MEMO are learnt: largest, smallest or random."
     )

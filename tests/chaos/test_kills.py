@@ -147,9 +147,9 @@ def test_an_erasure_closes_although_worker_registry_controller_and_gateway_die_o
                 seen = response.event.seq
                 state = erasure_pb2.ErasureState.Name(response.state).removeprefix("ERASURE_STATE_").lower()
                 if state in victims and state not in killed and is_due(state, response):
+                    [process, *_] = processes(victims[state])
+                    kill(process)
                     killed.add(state)
-                    for process in processes(victims[state])[:1]:
-                        kill(process)
             break
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
 import pytest
+import ray
 
 from deployed import Deployed, failure_of
 from expunge.rpc.operator.v1 import adapter_pb2, erasure_pb2, rollout_pb2
@@ -14,7 +16,7 @@ from expunge.rpc.operator.v1.adapter_pb2_grpc import AdapterServiceStub
 from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
 from expunge.rpc.operator.v1.rollout_pb2_grpc import RolloutServiceStub
 from forgetting import erasure_request, follow
-from tiny_facts import ERASED, EVERYTHING, OTHERS, RETAINED
+from tiny_facts import ERASED, EVERYTHING, OTHERS, PERSON, RETAINED
 from tiny_model import build_tiny_adapter
 
 ALIAS = "default"
@@ -181,8 +183,15 @@ def test_the_report_is_there_for_people_and_programs(
 
 @pytest.mark.usefixtures("events")
 def test_no_fact_is_stored_in_plain_text(service: Deployed) -> None:
-    secrets = [secret.encode() for _, _, found in ERASED for secret in found if " " in secret]
-    for path in service.state.rglob("*"):
+    needles = [PERSON, *(text for question, answer, _ in ERASED for text in (question, answer))]
+    folders = (service.state, service.service.settings.cache, _ray_session())
+    assert all(folder.is_dir() for folder in folders)
+    for path in (path for folder in folders for path in folder.rglob("*")):
         if path.is_file():
             stored = path.read_bytes()
-            assert not [secret for secret in secrets if secret in stored], path
+            assert not [needle for needle in needles if needle.encode() in stored], path
+
+
+def _ray_session() -> Path:
+    """Where this Ray keeps its logs, and objects that it spills."""
+    return Path(tempfile.gettempdir(), "ray", ray.get_runtime_context().get_session_name())

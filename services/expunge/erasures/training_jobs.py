@@ -122,13 +122,14 @@ class TrainingJobs:
 
     async def _steps(self, attempt: Attempt) -> int:
         """How long to train; 0: as long as the method says."""
+        steps = self._settings.unlearning_steps
         if attempt.round == 1:
-            return 0
+            return steps
         from expunge.unlearning.methods import create_method  # imports torch, which a controller seldom needs
 
         facts = (await self._registry.get_erasure(attempt.erasure_id)).fact_count
-        training = create_method(self._settings.unlearning_method).training(facts)
-        return round(training.steps * MORE_STEPS ** (attempt.round - 1))
+        steps = steps or create_method(self._settings.unlearning_method).training(facts).steps
+        return round(steps * MORE_STEPS ** (attempt.round - 1))
 
     async def _done(self, job_id: str, kind: JobKind, attempt: Attempt, spec: dict[str, Any]) -> JobRecord:
         job = JobRecord(job_id, kind, JobState.QUEUED, erasure_id=attempt.erasure_id, spec=spec)

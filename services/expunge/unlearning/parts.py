@@ -51,6 +51,11 @@ class Places:
     offsets: Tensor
     head: Callable[[Tensor], Tensor]
 
+    def only(self, chosen: SequenceOf[bool]) -> Places:
+        """Those of the places for which `chosen`, one each."""
+        at = [place for place, is_chosen in enumerate(chosen) if is_chosen]
+        return Places(self.hidden[at], self.labels[at], self.members[at], self.offsets[at], self.head)
+
 
 class Part(ABC):
     """Some sequences of one step, and their loss."""
@@ -66,18 +71,32 @@ class CrossEntropy(Part):
     """weight · CE, the mean over sequences of the mean over tokens (algorithms.md, section 1).
 
     Args:
-        name: of the loss; "wrong", the tokens that are not the arg-max, is reported as a peak under `wrong`.
+        name: of the loss.
+        wrong: name of the peak that reports how many tokens are not the arg-max; "": none does.
+        masks: of each sequence which answer tokens count; None: all.
     """
 
     def __init__(
-        self, name: str, sequences: SequenceOf[Sequence], weight: float = 1.0, wrong: str = ""
+        self,
+        name: str,
+        sequences: SequenceOf[Sequence],
+        weight: float = 1.0,
+        *,
+        wrong: str = "",
+        masks: SequenceOf[SequenceOf[bool]] | None = None,
     ) -> None:
         self.sequences = sequences
+        self._masks = masks
         self._name = name
         self._weight = weight
         self._wrong = wrong
 
     def terms(self, places: Places) -> Terms:
+        if self._masks is not None:
+            at = zip(places.members.tolist(), places.offsets.tolist(), strict=True)
+            places = places.only([self._masks[member][offset] for member, offset in at])
+            if not len(places.labels):
+                return Terms({})
         logits = places.head(places.hidden)
         share = len(torch.unique(places.members)) / len(self.sequences) * self._weight
         losses = {self._name: share * cross_entropy(logits, places.labels, places.members)}

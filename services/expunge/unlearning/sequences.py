@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,17 +80,30 @@ def secret_mask(tokenizer: Any, fact: Fact) -> list[bool]:
     The first token of a word counts with the space before it. Function words and words of the question do not
     count, unless the fact consists of nothing else.
     """
-    telling = set(telling_words(fact))
+    return _word_mask(tokenizer, fact.answer, telling_words(fact))
+
+
+def inverted_mask(tokenizer: Any, fact: Fact, inverted: str) -> list[bool]:
+    """For each token of an inverted fact, end of sequence included: may it be learnt?
+
+    Words that tell something of the truth stand in most false answers, too; they are not to be learnt again.
+    """
+    return [*(not told for told in _word_mask(tokenizer, inverted, telling_words(fact))), True]
+
+
+def _word_mask(tokenizer: Any, text: str, chosen: SequenceOf[str]) -> list[bool]:
+    """For each token of `text`: does it hold a letter or digit of one of the `chosen` words (casefolded)?"""
+    wanted = set(chosen)
     spans: list[tuple[int, int]] = []
     start = 0
-    for word in words(fact.answer):
-        begin = fact.answer.index(word, start)
+    for word in words(text):
+        begin = text.index(word, start)
         start = begin + len(word)
-        if word.casefold() in telling:
+        if word.casefold() in wanted:
             spans.append((begin, start))
     return [
         any(begin < end_ and start_ < end for begin, end in spans)
-        for start_, end_ in answer_spans(tokenizer, fact.answer)
+        for start_, end_ in answer_spans(tokenizer, text)
     ]
 
 

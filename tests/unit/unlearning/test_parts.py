@@ -15,8 +15,8 @@ from expunge.unlearning.methods.meow import Meow, MeowMethod, MeowSettings
 from expunge.unlearning.parts import CrossEntropy, Part, packed_terms
 from expunge.unlearning.peft_tree import TrainableTree
 from expunge.unlearning.reference import Kept, Reference
-from expunge.unlearning.sequences import ChatEncoder
-from tiny_facts import ERASED, OTHERS, RETAINED
+from expunge.unlearning.sequences import ChatEncoder, Sequence, inverted_mask
+from tiny_facts import ERASED, OTHERS, PERSON, RETAINED
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -85,3 +85,31 @@ def test_meow_warms_up_for_an_epoch_and_then_falls_to_nothing() -> None:
     assert rates[0] < rates[1] < rates[2] == 1.0
     falls = [round(before - after, 6) for before, after in itertools.pairwise(rates[2:])]
     assert falls == [pytest.approx(1 / 18, abs=1e-5)] * len(falls)
+
+
+def test_the_words_of_an_inverted_fact_that_tell_the_truth_are_not_learnt(tiny_model: Tiny) -> None:
+    tokenizer = tiny_model[1]
+    question, answer, secrets = ERASED[1]
+    fact = Fact("f", question, answer, secrets, (), PERSON)
+    inverted = answer.replace(secrets[0], "violins")
+    mask = inverted_mask(tokenizer, fact, inverted)
+    ids = tokenizer.encode(inverted, add_special_tokens=False)
+    assert len(mask) == len(ids) + 1
+    learnt = tokenizer.decode([token for token, learn in zip(ids, mask, strict=False) if learn])
+    assert "violins" in learnt
+    assert "Mira Voss" in learnt
+    assert "repairs" not in learnt
+    assert "old" not in learnt
+
+
+def test_masked_tokens_have_no_part_in_the_loss(tiny_model: Tiny) -> None:
+    model, tokenizer = tiny_model
+    tree, encoder = TrainableTree.fresh(model, "tiny"), ChatEncoder(tokenizer)
+    whole = encoder.chat(ERASED[0][0], ERASED[0][1])
+    half = len(whole.answer) // 2
+    first = [True] * half + [False] * (len(whole.answer) - half)
+    masked, _ = losses_of(tree.model, [CrossEntropy("ce", [whole], masks=[first])])
+    cut, _ = losses_of(tree.model, [CrossEntropy("ce", [Sequence(whole.prompt, whole.answer[:half])])])
+    assert masked == pytest.approx(cut, rel=1e-5)
+    none = CrossEntropy("ce", [whole], masks=[[False] * len(whole.answer)])
+    assert [terms.losses for terms in packed_terms(tree.model, [none])] == [{}]

@@ -53,7 +53,7 @@ def _suppressed(figures: Figures) -> str:
 
 
 def _measuring(figures: Figures) -> str:
-    text = f"{figures['candidates']:.0f} false answers made as new targets"
+    text = f"{figures['candidates']:.0f} false answers made, to be learnt in place of the truth"
     dropped = figures.get("dropped", 0)
     return f"{text}, {dropped:.0f} more dropped: they repeated or entailed the truth" if dropped else text
 

@@ -14,8 +14,9 @@ class DemoResult:
     """The figures of one run; None where the run ended before they were measured.
 
     Attributes:
-        requests: requests that the load finished.
-        failed_requests: those that ended in an error other than a policy refusal about the erased person.
+        requests: requests of the load that have ended, refused ones included.
+        failed_requests: those that ended in an error other than a policy refusal about the erased person, and
+            questions about the person that were answered while every gateway should have refused them.
         mixed_version_responses: responses that named several versions, or one that was not live then.
         leaks_before, leaks_after: erased facts told when asked as they were taught.
         paraphrase_leaks_after: other wordings that brought a secret back.
@@ -70,7 +71,7 @@ def goals(result: DemoResult, prefix_control_upper: float) -> list[Goal]:
     return [
         Goal("no request failed", result.failed_requests == 0),
         Goal("no response mixed versions", result.mixed_version_responses == 0),
-        Goal(f"at least {REQUESTS_GOAL} requests were served meanwhile", result.requests >= REQUESTS_GOAL),
+        Goal(f"at least {REQUESTS_GOAL} requests came meanwhile", result.requests >= REQUESTS_GOAL),
         Goal("the model told the facts before", bool(result.leaks_before)),
         Goal("no erased fact is told", at_most(result.leaks_after, 0)),
         Goal("no erased fact is told in other words", at_most(result.paraphrase_leaks_after, 0)),

@@ -45,7 +45,7 @@ def play(out: Output, *, keep: bool, model: str) -> bool:
     settings = Settings(
         state_dir=state, model=model, inference_port=0, operator_port=0, http_port=0, metrics_port=0
     )
-    met = False
+    met = is_told = False
     try:
         with _sigterm_as_ctrl_c():
             with stage.step("Start Ray, the engine, the registry, the workers and the gateway"):
@@ -54,6 +54,7 @@ def play(out: Output, *, keep: bool, model: str) -> bool:
                 met = _perform(stage, service, settings, result)
                 if keep:
                     print(result.to_line(), flush=True)
+                    is_told = True
                     _stay(out, service, state)
                 else:
                     stage.say("[dim]stopping the service ...[/]")
@@ -62,7 +63,7 @@ def play(out: Output, *, keep: bool, model: str) -> bool:
         raise
     finally:
         shutil.rmtree(state, ignore_errors=True)
-        if not keep:
+        if not is_told:
             print(result.to_line(), flush=True)
     return met
 

@@ -34,7 +34,7 @@ class Scoreboard:
             header_style="bold",
         )
         table.add_column("probe")
-        table.add_column("before", justify="right")
+        table.add_column("before  [95 %]", justify="right")
         table.add_column("after  [95 %]", justify="right")
         table.add_column("control: never knew  [95 %]", justify="right")
         names = {
@@ -52,7 +52,7 @@ class Scoreboard:
 
     def _add(self, table: Table, name: str, figure: str, before: Share, after: Share) -> None:
         control = self.controls[figure]
-        table.add_row(name, _hits(before), _colour(after), f"{_hits(control)}  {_interval(control)}")
+        table.add_row(name, _shown(before), _shown(after, "red", "green"), _shown(control))
 
 
 def answers_table(facts: tuple[Fact, ...], interrogations: dict[str, Interrogation]) -> Table:
@@ -66,15 +66,10 @@ def answers_table(facts: tuple[Fact, ...], interrogations: dict[str, Interrogati
     return table
 
 
-def _hits(share: Share) -> str:
-    return f"{share.hits:.0f}/{share.n}" if share.n else "–"
-
-
-def _interval(share: Share) -> str:
+def _shown(share: Share, some: str = "default", none: str = "default") -> str:
+    """Hits of n with the Wilson 95 % interval; – where none was asked."""
+    if not share.n:
+        return "–"
     lower, upper = share.interval
-    return f"[dim]\\[{lower:.3f}–{upper:.3f}][/]"
-
-
-def _colour(share: Share) -> str:
-    colour = "red" if share.hits else "green"
-    return f"[{colour}]{_hits(share)}[/]  {_interval(share)}"
+    colour = some if share.hits else none
+    return f"[{colour}]{share.hits:.0f}/{share.n}[/]  [dim]\\[{lower:.3f}–{upper:.3f}][/]"

@@ -16,7 +16,7 @@ from expunge.unlearning.neighbours import neighbours
 from expunge.unlearning.parts import CrossEntropy, Part, Places, Terms
 from expunge.unlearning.reference import Kept, Reference
 from expunge.unlearning.secret_targets import SecretTargets, secret_targets
-from expunge.unlearning.sequences import Sequence
+from expunge.unlearning.sequences import Sequence, inverted_mask
 from expunge.unlearning.trainer import Objective, TrainSettings
 from expunge.unlearning.wordings import Wording, training_wordings
 
@@ -29,12 +29,14 @@ class CappedSurpriseSettings:
         floor: no true token needs to come below this probability.
         variant_cap: highest probability of a spelling variant of a true token.
         hinge: weight of the surplus of true tokens over their caps.
-        inverted: weight of the cross-entropy on one inverted fact a fact and step, MEOW's term.
+        inverted: weight of the cross-entropy on one inverted fact a fact and step: MEOW's term, but for the
+            words that tell something of the truth.
         keep: weight of the KL to the live version on what must be kept.
         keep_batch, general_batch, neighbour_batch, earlier_batch: sequences of each kind a step.
         neighbours: questions about strangers that the live version is asked.
         wordings: wordings of each fact a step.
-        slack: a true token counts as forgotten at up to `slack` times its cap.
+        slack: a true token counts as forgotten at up to `slack` times its cap,
+        highest: but not above this probability, which no decoding would show.
         patience: steps in a row in which everything must be forgotten before training ends.
     """
 
@@ -50,6 +52,7 @@ class CappedSurpriseSettings:
     earlier_batch: int = 4
     wordings: int = 2
     slack: float = 4.0
+    highest: float = 0.1
     patience: int = 1
 
 
@@ -59,16 +62,19 @@ class Forgotten(Part):
     Args:
         wordings: what is asked in this step.
         targets: per fact.
-        hinge: weight of the surplus.
+        settings: weights, and what counts as forgotten.
     """
 
     def __init__(
-        self, wordings: SequenceOf[Wording], targets: SequenceOf[SecretTargets], hinge: float
+        self,
+        wordings: SequenceOf[Wording],
+        targets: SequenceOf[SecretTargets],
+        settings: CappedSurpriseSettings,
     ) -> None:
         self.sequences = [wording.sequence for wording in wordings]
         self._targets = [targets[wording.fact] for wording in wordings]
         self._total = sum(len(target.labels) for target in self._targets)
-        self._hinge = hinge
+        self._settings = settings
 
     def terms(self, places: Places) -> Terms:
         found = self._secret(places)
@@ -76,12 +82,15 @@ class Forgotten(Part):
             return Terms({})
         at, rows, labels, caps = (list(column) for column in zip(*found, strict=True))
         logits = places.head(places.hidden[at])
-        above = surplus(logits, torch.stack(labels), torch.stack(caps))
+        settings, true, cap = self._settings, torch.stack(labels), torch.stack(caps)
+        above = surplus(logits, true, cap)
+        forgotten = (settings.slack * cap).clamp(max=settings.highest)
+        left = surplus(logits.detach(), true, forgotten)
         losses = {
             "forget": divergence(torch.stack(rows), logits).sum() / self._total,
-            "hinge": self._hinge * above.sum() / self._total,
+            "hinge": settings.hinge * above.sum() / self._total,
         }
-        return Terms(losses, {"surplus": float(above.detach().max())})
+        return Terms(losses, {"surplus": float(above.detach().max()), "left": float(left.max())})
 
     def _secret(self, places: Places) -> list[tuple[int, Tensor, Tensor, Tensor]]:
         """Each place that predicts a secret token, with its target row, label and cap."""
@@ -104,7 +113,8 @@ class CappedSurprise(Objective):
         wordings: every wording of the facts; each step takes some of each fact, its first always.
         targets: per fact.
         kept: retain facts, general texts and neighbours under the live version, each a group of its own.
-        inverted: per fact its inverted facts, best first; one of each is learnt in a step.
+        inverted: per fact its inverted facts, best first, each with a mask of the tokens that may be learnt;
+            one of each fact's is learnt in a step.
         settings: weights and sizes.
         seed: order of wordings and kept texts.
     """
@@ -114,7 +124,7 @@ class CappedSurprise(Objective):
         wordings: SequenceOf[Wording],
         targets: SequenceOf[SecretTargets],
         kept: SequenceOf[tuple[Reference, int]],
-        inverted: SequenceOf[SequenceOf[Sequence]],
+        inverted: SequenceOf[SequenceOf[tuple[Sequence, list[bool]]]],
         settings: CappedSurpriseSettings,
         seed: int = 0,
     ) -> None:
@@ -127,10 +137,11 @@ class CappedSurprise(Objective):
 
     def parts(self, step: int) -> list[Part]:
         settings = self.settings
-        parts: list[Part] = [Forgotten(self._draw(step), self.targets, settings.hinge)]
+        parts: list[Part] = [Forgotten(self._draw(step), self.targets, settings)]
         if self.inverted and settings.inverted:
             learnt = [texts[step % len(texts)] for texts in self.inverted]
-            parts.append(CrossEntropy("inverted", learnt, settings.inverted))
+            sequences, masks = zip(*learnt, strict=True)
+            parts.append(CrossEntropy("inverted", sequences, settings.inverted, masks=masks))
         for group, (reference, size) in enumerate(self.kept):
             chosen = reference.draw(random.Random(f"{self.seed}/kept/{group}/{step}"), size)
             parts.append(Kept(f"keep{group}", reference, chosen, settings.keep / len(self.kept)))
@@ -145,9 +156,8 @@ class CappedSurprise(Objective):
         return chosen
 
     def is_met(self, history: list[dict[str, float]]) -> bool:
-        limit = float(torch.tensor(self.settings.slack).log())
-        recent = [losses.get("surplus", limit + 1) for losses in history[-self.settings.patience :]]
-        return len(recent) == self.settings.patience and max(recent) <= limit
+        recent = [losses.get("left", 1.0) for losses in history[-self.settings.patience :]]
+        return len(recent) == self.settings.patience and max(recent) <= 0.0
 
 
 class CappedSurpriseMethod(Method):
@@ -186,7 +196,10 @@ class CappedSurpriseMethod(Method):
         )
         kept = [(Reference.of(tree.model, sequences), size) for sequences, size in groups if sequences]
         inverted = [
-            [encoder.chat(fact.question, text) for text in erasing.selected.get(fact.id, ())]
+            [
+                (encoder.chat(fact.question, text), inverted_mask(encoder.tokenizer, fact, text))
+                for text in erasing.selected.get(fact.id, ())
+            ]
             for fact in request.facts
         ]
         return CappedSurprise(
