@@ -186,6 +186,7 @@ class RegistryClient:
         version: str = "",
         round: int | None = None,
         data: Mapping[str, Any] | None = None,
+        verdicts: Sequence[Verdict] = (),
         principal: str = "controller",
     ) -> ErasureRecord:
         """See `Erasures.advance_erasure`."""
@@ -198,6 +199,7 @@ class RegistryClient:
             version=version,
             round=round,
             data=dict(data) if data is not None else None,
+            verdicts=tuple(verdicts),
             principal=principal,
         )
         return cast(ErasureRecord, answer)
