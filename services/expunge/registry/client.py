@@ -236,6 +236,7 @@ class RegistryClient:
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
         expected_state: JobState | None = None,
+        expected_attempt: int | None = None,
     ) -> JobRecord:
         """See `Jobs.update_job`."""
         answer = await self._connection.call(
@@ -248,6 +249,7 @@ class RegistryClient:
             result=dict(result) if result is not None else None,
             error=error,
             expected_state=expected_state,
+            expected_attempt=expected_attempt,
         )
         return cast(JobRecord, answer)
 
