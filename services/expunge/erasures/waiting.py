@@ -48,7 +48,8 @@ class Waiting:
         """Say why, then wait until something happens under `topics`, or a while."""
         await self.say(record, detail)
         with self._feed.listening(*topics) as heard, contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(heard.wait(), _AGAIN_S)
+            async with asyncio.timeout(_AGAIN_S):
+                await heard.wait()
 
     async def wait_for_replicas(self, record: ErasureRecord, error: ExpungeError) -> None:
         """Wait where it is only the replicas that are not ready. Raises `error` where it is anything else."""
