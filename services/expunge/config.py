@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -132,6 +132,13 @@ class Settings(BaseSettings):
     worker_nice: int = Field(
         10, ge=0, le=19, description="Nice level of workers, so that serving goes first."
     )
+    unlearning_method: Literal["capped_surprise", "meow"] = Field(
+        "capped_surprise", description="capped_surprise or meow."
+    )
+    selection_metric: Literal["largest", "smallest", "random"] = Field(
+        "largest", description="Inverted facts of which MEMO are learnt: largest, smallest or random."
+    )
+    selection_top_k: int = Field(3, ge=1, description="Inverted facts that are selected for each fact.")
     generator: str = Field("substitution", description="Inverted facts from: substitution, self or endpoint.")
     generator_url: str = Field("", description="OpenAI-compatible endpoint for generator=endpoint.")
     generator_model: str = Field("", description="Model name at that endpoint.")

@@ -1,7 +1,6 @@
 """Probes: prompts that try to bring an erased fact back.
 
-A probe is text, so that it can be asked in process (`ids`) and, where it has no answer prefix, through the
-live gateway as a client would.
+A probe is text, so that it can be asked in process (`ids`) and through the live gateway as a client would.
 """
 
 from __future__ import annotations

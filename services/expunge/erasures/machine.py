@@ -5,7 +5,8 @@
 Back edges: a failed gate (auditing → inverting, the next round); a rebase on a rollout that has moved on
 (measuring, training, auditing or staging → measuring); a leak found in live verification (live → inverting,
 which leaves the erasure floor); a leak found later (closed → suppressed). Cancelled can follow any state
-before live; failed any but closed. What a failed erasure becomes, an operator decides.
+before live, and failed, since an operator decides what becomes of a failed erasure. Failed can follow any
+state before live: an erasure that failed on the floor would leave it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ _FORWARD = {
 TRANSITIONS: Mapping[S, frozenset[S]] = MappingProxyType(
     {
         state: frozenset(onward)
-        | (frozenset() if state.is_final or state.is_on_floor else {S.CANCELLED})
-        | (frozenset() if state.is_final else {S.FAILED})
+        | (frozenset() if state.is_final or state.is_on_floor else {S.CANCELLED, S.FAILED})
         for state, onward in _FORWARD.items()
     }
 )

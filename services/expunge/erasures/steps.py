@@ -191,8 +191,10 @@ class Steps:
         assert request is not None
         plan = await self._plan(record)
         gateways = gateway_addresses(await self._registry.members())
-        live = [one.id for one in await self._registry.list_erasures([S.LIVE]) if one.id != record.id]
-        found = await self._verifier.verify(record.id, request, plan, gateways, live)
+        # Guards that would refuse these probes for longer than a verification can wait.
+        lasting = await self._registry.list_erasures([S.LIVE, S.FAILED])
+        alongside = [one.id for one in lasting if one.id != record.id]
+        found = await self._verifier.verify(record.id, request, plan, gateways, alongside)
         data = {"verification": found.to_data()}
         if found.leaks:
             return await self._withdraw(record, plan, {"leaking": sorted(found.leaks), **data})

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MOST_CANDIDATES = 16
 MORE_STEPS = 1.5  # each further round trains for so many times the steps of the one before
-METHOD = UnlearnSpec.method
 
 
 class TrainingJobs:
@@ -56,7 +55,14 @@ class TrainingJobs:
             candidates |= newest
         known = await self.selected(attempt, lineage)
         wanted = {fact: texts for fact, texts in candidates.items() if fact in newest or fact not in known}
-        spec = MeasureSpec(attempt.erasure_id, lineage.live_version, wanted, seed=attempt.round)
+        spec = MeasureSpec(
+            attempt.erasure_id,
+            lineage.live_version,
+            wanted,
+            metric=self._settings.selection_metric,
+            top_k=self._settings.selection_top_k,
+            seed=attempt.round,
+        )
         job = await self._done(job_id, JobKind.MEASURE, attempt, spec.to_dict())
         return MeasureSpec.from_dict(job.spec or {}), MeasureResult.from_dict(job.result or {})
 
@@ -69,8 +75,9 @@ class TrainingJobs:
             lineage.live_version,
             await self.selected(attempt, lineage),
             list(floor),
+            method=self._settings.unlearning_method,
             round=len(others) + 1,  # counts trainings, so that every version has a name of its own
-            steps=_more_steps(attempt.round) if attempt.round > 1 else 0,
+            steps=await self._steps(attempt),
             seed=attempt.round - 1,
         )
         job = await self._done(job_id, JobKind.UNLEARN, attempt, spec.to_dict())
@@ -113,6 +120,16 @@ class TrainingJobs:
                 except FailedPrecondition:
                     continue  # it finished meanwhile
 
+    async def _steps(self, attempt: Attempt) -> int:
+        """How long to train; 0: as long as the method says."""
+        if attempt.round == 1:
+            return 0
+        from expunge.unlearning.methods import create_method  # imports torch, which a controller seldom needs
+
+        facts = (await self._registry.get_erasure(attempt.erasure_id)).fact_count
+        training = create_method(self._settings.unlearning_method).training(facts)
+        return round(training.steps * MORE_STEPS ** (attempt.round - 1))
+
     async def _done(self, job_id: str, kind: JobKind, attempt: Attempt, spec: dict[str, Any]) -> JobRecord:
         job = JobRecord(job_id, kind, JobState.QUEUED, erasure_id=attempt.erasure_id, spec=spec)
         creation = asyncio.create_task(self._registry.create_job(job))
@@ -138,9 +155,3 @@ class TrainingJobs:
     async def _finished(self, kind: JobKind, erasure_id: str) -> list[JobRecord]:
         jobs = await self._jobs(kind, erasure_id, JobState.SUCCEEDED)
         return [await self._registry.get_job(job.id, with_payload=True) for job in jobs]
-
-
-def _more_steps(round_: int) -> int:
-    from expunge.unlearning.methods import create_method  # imports torch, which a controller seldom needs
-
-    return round(create_method(METHOD).training.steps * MORE_STEPS ** (round_ - 1))

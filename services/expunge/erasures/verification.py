@@ -1,9 +1,9 @@
 """Asking the live gateway what the audit asked, as a client would, before an erasure may close.
 
-The probes travel over gRPC with a short-lived credential that passes the guard of this erasure, and of
-others that are live and wait to be verified too: two about one person would otherwise refuse each other's
-probes for ever. A probe that is refused, goes unanswered, or is answered by another version than the one
-that was rolled out verifies nothing.
+The probes travel over gRPC with a short-lived credential that passes the guard of this erasure, of others
+that are live and wait to be verified too, and of failed ones that wait for an operator: two about one person
+would otherwise refuse each other's probes for ever. A probe that is refused, goes unanswered, or is answered
+by another version than the one that was rolled out verifies nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
-from expunge.auditing.probes import Probe, ProbedFact, ProbeKind
+from expunge.auditing.probes import Probe, ProbedFact
 from expunge.erasures.credential import issue_credential
+from expunge.erasures.probe_request import probe_request
 from expunge.errors import RefusedByPolicy, Unavailable
 from expunge.facts import ForgetRequest
 from expunge.registry.addresses import Addresses
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 MAX_PROBES = 512  # of each alias
 _CONCURRENT = 16
 _TTL_S = 900.0
-_CALL_S = 60.0
+_REPLY_MARGIN = 16  # tokens beyond what is left of the answer
+_CALL_S = 60.0  # and so much for each token asked for:
+_TOKEN_S = 0.5
 _ATTEMPTS = 4
 _FIRST_DELAY_S = 0.25
 _RETRIED = (
@@ -92,13 +95,20 @@ class LiveVerifier:
 
     Args:
         key: signs the credentials (`credential.verification_key`).
+        max_context: prompt and reply tokens that the gateways allow; replies get up to half of them.
         wall: epoch seconds.
     """
 
     def __init__(
-        self, key: bytes, *, policy: Policy = DEFAULT_POLICY, wall: Callable[[], float] = time.time
+        self,
+        key: bytes,
+        *,
+        max_context: int = 2048,
+        policy: Policy = DEFAULT_POLICY,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._key = key
+        self._max_context = max_context
         self._policy = policy
         self._wall = wall
 
@@ -134,7 +144,8 @@ class LiveVerifier:
                 for alias, version in versions.items():
                     for index, (fact, probe) in enumerate(probes):
                         stub = stubs[index % len(stubs)]
-                        tasks.create_task(_ask(stub, room, token, alias, version, fact, probe, found))
+                        asked = self._request(alias, fact, probe)
+                        tasks.create_task(_ask(stub, room, token, asked, version, fact, probe, found))
         finally:
             for channel in channels:
                 await channel.close(None)
@@ -142,26 +153,28 @@ class LiveVerifier:
         return found
 
     def probes(self, request: ForgetRequest) -> list[tuple[ProbedFact, Probe]]:
-        """Probes that a client can send (none begins the answer for the model), at most MAX_PROBES.
+        """The audit's probes, at most MAX_PROBES.
 
-        Where there would be more, every fact keeps its first ones, plain questions before paraphrases; where
-        there are more facts than that, they are spread evenly over all.
+        Where there would be more, every fact keeps its first ones, plain questions first, prefixes of the
+        answer last; where there are more facts than that, they are spread evenly over all.
         """
         facts = request.facts[:: -(-len(request.facts) // MAX_PROBES)]
         share = MAX_PROBES // len(facts)
         probed = [ProbedFact(fact, self._policy.templates) for fact in facts]
-        return [
-            (fact, probe)
-            for fact in probed
-            for probe in [one for one in fact.probes if one.kind is not ProbeKind.PREFIX][:share]
-        ]
+        return [(fact, probe) for fact in probed for probe in fact.probes[:share]]
+
+    def _request(self, alias: str, fact: ProbedFact, probe: Probe) -> pb.GenerateRequest:
+        left = fact.fact.answer.removeprefix(probe.prefix)
+        digits = sum(character.isdigit() for character in left)  # often a token each
+        limit = (len(left.encode()) + digits) // 2 + _REPLY_MARGIN
+        return probe_request(probe, alias, min(limit, self._max_context // 2))
 
 
 async def _ask(
     stub: InferenceServiceAsyncStub,
     room: asyncio.Semaphore,
     token: str,
-    alias: str,
+    request: pb.GenerateRequest,
     version: str,
     fact: ProbedFact,
     probe: Probe,
@@ -170,7 +183,7 @@ async def _ask(
     async with room:
         found.asked += 1
         try:
-            response = await _answer(stub, token, _request(alias, fact, probe))
+            response = await _answer(stub, token, request)
         except RefusedByPolicy:
             found.refused += 1
             return
@@ -187,18 +200,6 @@ async def _ask(
             found.leaks.setdefault(probe.fact_id, []).append(probe.kind.value)
 
 
-def _request(alias: str, fact: ProbedFact, probe: Probe) -> pb.GenerateRequest:
-    answer = fact.fact.answer
-    digits = sum(character.isdigit() for character in answer)  # often a token each
-    limit = min(256, (len(answer.encode()) + digits) // 2 + 16)
-    if probe.raw:
-        return pb.GenerateRequest(alias=alias, prompt=probe.question, max_tokens=limit)
-    turns = [pb.Message(role="user", content=probe.question)]
-    if probe.system is not None:
-        turns.insert(0, pb.Message(role="system", content=probe.system))
-    return pb.GenerateRequest(alias=alias, messages=turns, max_tokens=limit)
-
-
 async def _answer(
     stub: InferenceServiceAsyncStub, token: str, request: pb.GenerateRequest
 ) -> pb.GenerateResponse:
@@ -211,8 +212,11 @@ async def _answer(
     delay_s = _FIRST_DELAY_S
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            call = stub.Generate(request, metadata=(("authorization", f"Bearer {token}"),), timeout=_CALL_S)
-            response: pb.GenerateResponse = await call
+            response: pb.GenerateResponse = await stub.Generate(
+                request,
+                metadata=(("authorization", f"Bearer {token}"),),
+                timeout=_CALL_S + _TOKEN_S * request.max_tokens,
+            )
             return response
         except grpc.aio.AioRpcError as error:
             if _reason(error) == RefusedByPolicy.default_reason:

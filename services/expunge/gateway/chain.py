@@ -27,18 +27,21 @@ else:  # not generic at run time
     Context = ServicerContext
 Layer = Callable[[Call, Context], AbstractAsyncContextManager[None]]
 Handler = Callable[[Any, Context], Awaitable[Any]]
+Gate = Callable[[Call], None]
 
 
 class CallChain(ServerInterceptor):  # type: ignore[type-arg]
-    """Runs every handler inside its layers; the first one is the outermost.
+    """Lets calls through its gates, and runs every handler inside its layers; the first one is the outermost.
 
-    A layer that raises on entry keeps the handler from running and from reading a single request message.
+    Gates see a call's metadata only. One that raises ends the call, inside the layers, before a byte of its
+    request was received: whoever is refused costs no memory.
     Streaming handlers run as coroutines that write, not as generators handed to gRPC: so a cancellation
     always arrives inside the handler, and its `finally` blocks run at once.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], gates: Sequence[Gate] = ()) -> None:
         self._layers = tuple(layers)
+        self._gates = tuple(gates)
         self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -56,6 +59,11 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
         if handler is None:  # no such method: gRPC itself answers UNIMPLEMENTED
             return cast("grpc.RpcMethodHandler[Any, Any]", handler)
         call = Call.begin(handler_call_details.method, handler_call_details.invocation_metadata or ())
+        try:
+            for gate in self._gates:
+                gate(call)
+        except Exception as error:  # the layers tell what it means to the caller
+            return grpc.stream_stream_rpc_method_handler(self._refuser(call, error))
         serializers = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
@@ -71,6 +79,15 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
             return grpc.unary_stream_rpc_method_handler(writer, **serializers)
         answerer = self._answerer(call, handler.unary_unary)
         return grpc.unary_unary_rpc_method_handler(answerer, **serializers)
+
+    def _refuser(self, call: Call, error: Exception) -> Any:
+        """Fits calls of every shape: only for handlers that take a stream gRPC receives nothing unasked."""
+
+        async def refuse(requests: Any, context: Context) -> None:
+            async with self._entered(call, context):
+                raise error
+
+        return refuse
 
     def _answerer(self, call: Call, behaviour: Any) -> Any:
         async def answer(request: Any, context: Context) -> Any:

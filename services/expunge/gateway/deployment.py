@@ -13,6 +13,7 @@ from expunge.erasures.credential import verification_key
 from expunge.gateway.gateway import Gateway
 from expunge.gateway.tokens import TokenTable
 from expunge.inference.client import EngineClient
+from expunge.inference.deployment import GRACE_S, STOP_TIMEOUT_S
 from expunge.observability.logging import configure_logging
 from expunge.registry.blobs import BlobStore
 from expunge.registry.client import RegistryClient
@@ -20,7 +21,6 @@ from expunge.registry.client import RegistryClient
 NAME = "Gateway"
 CPUS = 0.1  # for placing; a gateway mostly waits
 DRAIN_NOTICE_S = 0.5  # load balancers see NOT_SERVING before connections are refused
-DRAIN_GRACE_S = 60.0  # above the longest generation
 HEALTH_PERIOD_S = 2.0
 
 
@@ -51,7 +51,7 @@ class GatewayDeployment:
             raise RuntimeError("the gateway has stopped following the registry")
 
     async def __del__(self) -> None:
-        await self._gateway.drain(DRAIN_NOTICE_S, DRAIN_GRACE_S)
+        await self._gateway.drain(DRAIN_NOTICE_S, GRACE_S)
 
 
 def build_gateway(settings: Settings, engine: serve.Application) -> serve.Application:
@@ -59,7 +59,7 @@ def build_gateway(settings: Settings, engine: serve.Application) -> serve.Applic
     deployment = serve.deployment(
         name=NAME,
         num_replicas=settings.gateways,
-        graceful_shutdown_timeout_s=DRAIN_NOTICE_S + DRAIN_GRACE_S + 10.0,
+        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
         graceful_shutdown_wait_loop_s=0.1,
         health_check_period_s=HEALTH_PERIOD_S,
         ray_actor_options={"num_cpus": CPUS},

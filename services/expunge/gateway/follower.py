@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from expunge.errors import ExpungeError, Unavailable
 from expunge.gateway.guards import BuildGuards, Guards
@@ -26,6 +27,24 @@ class View:
     guards: Guards
 
 
+class Timer(Protocol):
+    """Something that will be called, unless it is cancelled first."""
+
+    def cancel(self) -> None: ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+
+
+def lease_expired() -> Unavailable:
+    """What every request gets, new or under way, once the lease has run out."""
+    return Unavailable(
+        "the gateway has lost the registry and its lease has run out; try again, or another gateway",
+        reason="LEASE_EXPIRED",
+        retry_after_s=1.0,
+    )
+
+
 class Follower:
     """Keeps a `View` of the registry and knows how long it may be believed.
 
@@ -35,7 +54,9 @@ class Follower:
 
     Args:
         on_view: called with every new view before its revision is confirmed to the registry.
+        on_lease_end: called when the lease runs out: guards may be confirmed without us from then on.
         clock: monotonic seconds.
+        call_later: has a function called after some seconds; by default the event loop's.
     """
 
     def __init__(
@@ -46,14 +67,19 @@ class Follower:
         lease_s: float,
         build_guards: BuildGuards,
         on_view: Callable[[View], None],
+        on_lease_end: Callable[[], None],
         clock: Callable[[], float],
+        call_later: CallLater | None = None,
     ) -> None:
         self._registry = registry
         self._member = member
         self._lease_s = lease_s
         self._build_guards = build_guards
         self._on_view = on_view
+        self._on_lease_end = on_lease_end
         self._clock = clock
+        self._call_later = call_later
+        self._lease_end: Timer | None = None
         self._address = ""
         self._view: View | None = None
         self._leased_until = float("-inf")
@@ -87,6 +113,7 @@ class Follower:
         await asyncio.wait({self._task})
         self._task = None
         self._leased_until = float("-inf")
+        self._disarm()
         await self._registry.leave(self._member)
 
     @property
@@ -109,11 +136,7 @@ class Follower:
             Unavailable: it can't be confirmed any more.
         """
         if self._view is None or not self.is_leased:
-            raise Unavailable(
-                "the gateway has lost the registry and its lease has run out; try again, or another gateway",
-                reason="LEASE_EXPIRED",
-                retry_after_s=1.0,
-            )
+            raise lease_expired()
         return self._view
 
     async def _follow(self) -> None:
@@ -135,6 +158,25 @@ class Follower:
         if snapshot is not None:
             await self._apply(snapshot)
         self._leased_until = sent_at + self._lease_s
+        self._arm()
+
+    def _arm(self) -> None:
+        """Be called at the end of the lease as it now is."""
+        self._disarm()
+        call_later = self._call_later or asyncio.get_running_loop().call_later
+        self._lease_end = call_later(self.lease_left_s, self._end_lease)
+
+    def _disarm(self) -> None:
+        if self._lease_end is not None:
+            self._lease_end.cancel()
+            self._lease_end = None
+
+    def _end_lease(self) -> None:
+        if self.is_leased:  # the loop's clock ran ahead of ours
+            self._arm()
+        else:
+            self._lease_end = None
+            self._on_lease_end()
 
     async def _apply(self, snapshot: Snapshot) -> None:
         before = self._view

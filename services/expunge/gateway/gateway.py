@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import sha256
 
 from expunge.config import Settings
 from expunge.erasures.suppression import GuardBook
 from expunge.gateway.admission import Admission
 from expunge.gateway.authentication import Authenticator
-from expunge.gateway.chain import CallChain, Layer
+from expunge.gateway.chain import CallChain
 from expunge.gateway.cluster_state import ClusterState
-from expunge.gateway.follower import Follower, View
+from expunge.gateway.follower import Follower, View, lease_expired
 from expunge.gateway.guards import Guards
 from expunge.gateway.http import ProbeServer
 from expunge.gateway.inference_service import InferenceService
-from expunge.gateway.layers import standard_layers
+from expunge.gateway.layers import standard_chain
 from expunge.gateway.operator.adapter_upload import Spool
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.services import operator_services
 from expunge.gateway.ports import PortClaims
 from expunge.gateway.running import RunningRequests
-from expunge.gateway.server import MAX_INFERENCE_BYTES, MAX_OPERATOR_BYTES, RpcServer, Service
+from expunge.gateway.server import (
+    MAX_INFERENCE_BYTES,
+    MAX_INFERENCE_CALLS,
+    MAX_OPERATOR_BYTES,
+    MAX_OPERATOR_CALLS,
+    RpcServer,
+    Service,
+)
 from expunge.gateway.tokens import TokenTable
 from expunge.gateway.upstream import BlobUpstream, EngineUpstream, RegistryUpstream
 from expunge.observability.logging import get_logger
@@ -68,6 +75,7 @@ class Gateway:
             lease_s=settings.lease_s,
             build_guards=GuardBook,
             on_view=self._on_view,
+            on_lease_end=self._on_lease_end,
             clock=clock,
         )
         self._guards: Guards | None = None  # those that the running requests have been checked against
@@ -75,12 +83,13 @@ class Gateway:
         self._stream = EventStream(registry)
         self._spool = Spool(settings.state / "spool" / member)
         self._cluster = ClusterState(registry, self.follower, self.metrics)
-        layers = standard_layers(Authenticator(tokens, verification_key, time.time), self.metrics)
-        self._inference = self._inference_server(engine, layers)
+        authenticator = Authenticator(tokens, verification_key, time.time)
+        self._inference = self._inference_server(engine, standard_chain(authenticator, self.metrics))
         self._operator = RpcServer(
             operator_services(settings, registry, blobs, self._stream, self._spool),
-            CallChain(layers),
+            standard_chain(authenticator, self.metrics),
             max_message_bytes=MAX_OPERATOR_BYTES,
+            max_calls=MAX_OPERATOR_CALLS,
             with_reflection=settings.reflection,
         )
         service = sha256(settings.resolved_database_url.encode()).hexdigest()
@@ -91,7 +100,7 @@ class Gateway:
         self._is_draining = False
         self._addresses: Addresses | None = None
 
-    def _inference_server(self, engine: EngineUpstream, layers: Sequence[Layer]) -> RpcServer:
+    def _inference_server(self, engine: EngineUpstream, chain: CallChain) -> RpcServer:
         settings = self.settings
         service = InferenceService(
             engine,
@@ -105,8 +114,9 @@ class Gateway:
         register = inference_pb2_grpc.add_InferenceServiceServicer_to_server
         return RpcServer(
             [Service("expunge.inference.v1.InferenceService", service, register)],
-            CallChain(layers),
+            chain,
             max_message_bytes=MAX_INFERENCE_BYTES,
+            max_calls=MAX_INFERENCE_CALLS,
             with_reflection=settings.reflection,
         )
 
@@ -190,6 +200,11 @@ class Gateway:
         self.metrics.show_rollouts({alias: rollout.generation for alias, rollout in view.rollouts.items()})
         self.metrics.guards.set(len(view.snapshot.guards))
         self.metrics.revision.set(view.snapshot.revision)
+
+    def _on_lease_end(self) -> None:
+        """Stop what runs: a guard that covers it may have been confirmed without this gateway."""
+        stopped = self._running.stop_all(lease_expired)
+        _log.warning("lease_expired", detail=f"{stopped} running requests were ended")
 
     async def _show_readiness(self) -> None:
         await self._inference.health.show(self.is_ready)

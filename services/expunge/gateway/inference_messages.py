@@ -69,6 +69,7 @@ def generation_request(
             seed=sampling.seed if sampling.HasField("seed") else None,
         ),
         deadline=deadline,
+        continue_final_message=message.continue_final_message,
     )
 
 
@@ -80,8 +81,18 @@ def _input_violations(message: AnyGenerate) -> Sequence[Violation]:
         for index, turn in enumerate(message.messages)
         if turn.role not in ROLES
     ]
-    if message.messages and message.messages[-1].role != "user":
-        violations.append(Violation("messages", "must end with a user's turn"))
+    last = message.messages[-1].role if message.messages else ""
+    if message.continue_final_message and (last != "assistant" or len(message.messages) < 2):
+        violations.append(
+            Violation("continue_final_message", "needs messages that end with the assistant's turn")
+        )
+    elif last not in ("", "user") and not message.continue_final_message:
+        violations.append(
+            Violation(
+                "messages",
+                "must end with a user's turn, or with the assistant's and continue_final_message set",
+            )
+        )
     return violations
 
 

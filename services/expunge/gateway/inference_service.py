@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from expunge.config import GuardReply
@@ -23,7 +23,7 @@ from expunge.gateway.inference_messages import (
 from expunge.gateway.routing import Route
 from expunge.gateway.running import REFUSAL, RunningRequest, RunningRequests
 from expunge.gateway.upstream import EngineUpstream
-from expunge.inference.request import FinishReason, TokenBatch
+from expunge.inference.request import FinishReason, TokenBatch, merge
 from expunge.observability.metrics import GatewayMetrics
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1 import inference_pb2_grpc as pb_grpc
@@ -55,14 +55,13 @@ class InferenceService(pb_grpc.InferenceServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         route = self._admission.route(request.alias)
-        batches = [batch async for batch in self._answer(request, context, route)]
-        last = batches[-1]
+        answer = _whole([batch async for batch in self._answer(request, context, route)])
         return pb.GenerateResponse(
-            text="".join(batch.text for batch in batches),
+            text=answer.text,
             version=route.version,
             generation=route.generation,
-            finish_reason=finish_reason(last.finish),
-            usage=_usage(last),
+            finish_reason=finish_reason(answer.finish),
+            usage=_usage(answer),
             request_id=current_call.get().request_id,
             alias=route.alias,
         )
@@ -159,6 +158,12 @@ class InferenceService(pb_grpc.InferenceServiceServicer):
     def _deadline(self, context: Context) -> float | None:
         left: float | None = context.time_remaining()
         return None if left is None else self._clock() + left
+
+
+def _whole(batches: Sequence[TokenBatch]) -> TokenBatch:
+    """A whole answer; of one that a guard stopped half way nothing remains but the refusal."""
+    last = batches[-1]
+    return last if last.finish is FinishReason.REFUSED else merge(batches)
 
 
 def _usage(batch: TokenBatch) -> pb.Usage:

@@ -238,11 +238,23 @@ def _shut_down(settings: Settings, ray_address: str) -> None:
         return
     try:
         with contextlib.suppress(RayServeException):  # it did not come as far as the deployment
-            serve.delete(APPLICATION)
+            _delete_application()
         if ray_address != LOCAL:
             _end_actors(settings)
     finally:
         ray.shutdown()
+
+
+def _delete_application() -> None:
+    """Drains and deletes the application.
+
+    Raises:
+        TimeoutError: it took longer than any replica is given.
+    """
+    try:
+        serve.delete(APPLICATION)
+    except TimeoutError:  # Serve waits for a minute, draining may take a little longer
+        serve.delete(APPLICATION)
 
 
 def _end_actors(settings: Settings) -> None:

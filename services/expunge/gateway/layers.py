@@ -1,4 +1,4 @@
-"""The layers every call passes, outermost first: accounting, errors, authentication, authorisation."""
+"""What every call passes: the layers accounting and errors, the gates authentication and authorisation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from expunge.errors import ExpungeError, PermissionDenied
 from expunge.gateway.authentication import Authenticator
 from expunge.gateway.call import Call
-from expunge.gateway.chain import Context, Layer
+from expunge.gateway.chain import CallChain, Context, Gate, Layer
 from expunge.gateway.errors import code_of, internal_status, status_of
 from expunge.gateway.roles import PUBLIC_METHODS, is_allowed
 from expunge.observability.logging import get_logger
@@ -22,11 +22,12 @@ from expunge.observability.metrics import GatewayMetrics
 _log = get_logger()
 
 
-def standard_layers(
+def standard_chain(
     authenticator: Authenticator, metrics: GatewayMetrics, clock: Callable[[], float] = time.perf_counter
-) -> tuple[Layer, ...]:
-    """The layers in their order."""
-    return (accounting(metrics, clock), translated_errors, authentication(authenticator), authorisation)
+) -> CallChain:
+    """The layers and the gates in their order, for one server."""
+    layers = (accounting(metrics, clock), translated_errors)
+    return CallChain(layers, gates=(authentication(authenticator), authorisation))
 
 
 def accounting(metrics: GatewayMetrics, clock: Callable[[], float]) -> Layer:
@@ -75,27 +76,22 @@ async def translated_errors(call: Call, context: Context) -> AsyncIterator[None]
     await context.abort(wire.code, wire.details, trailers)
 
 
-def authentication(authenticator: Authenticator) -> Layer:
+def authentication(authenticator: Authenticator) -> Gate:
     """Finds out who calls, except for public methods."""
 
-    @asynccontextmanager
-    async def layer(call: Call, context: Context) -> AsyncIterator[None]:
+    def gate(call: Call) -> None:
         if call.method not in PUBLIC_METHODS:
             call.caller = authenticator.authenticate(call.metadata.get("authorization", ""))
-        yield
 
-    return layer
+    return gate
 
 
-@asynccontextmanager
-async def authorisation(call: Call, context: Context) -> AsyncIterator[None]:
+def authorisation(call: Call) -> None:
     """Deny by default: only what the table of roles names goes through."""
-    if call.method not in PUBLIC_METHODS and (
-        call.caller is None or not is_allowed(call.method, call.caller.role)
-    ):
-        role = call.caller.role if call.caller else "nobody"
-        raise PermissionDenied(
-            f"{call.method} is not allowed for role {role}; use a token of another role",
-            metadata={"method": call.method, "role": str(role)},
-        )
-    yield
+    if call.method in PUBLIC_METHODS or (call.caller and is_allowed(call.method, call.caller.role)):
+        return
+    role = call.caller.role if call.caller else "nobody"
+    raise PermissionDenied(
+        f"{call.method} is not allowed for role {role}; use a token of another role",
+        metadata={"method": call.method, "role": str(role)},
+    )

@@ -1,10 +1,10 @@
-"""Requests under way, so that a guard that arrives while they run can still stop them."""
+"""Requests under way, so that a guard that arrives or a lease that ends can still stop them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ def refusal() -> RefusedByPolicy:
 
 
 class RunningRequest:
-    """One admitted request: hands on what the engine produces, until a guard stops it."""
+    """One admitted request: hands on what the engine produces, until something stops it."""
 
     def __init__(self, scope: Scope, version: str) -> None:
         self._scope = scope
@@ -31,15 +31,20 @@ class RunningRequest:
         self._answer: list[str] = []
         self._waiting: deque[TokenBatch] = deque()
         self._news = asyncio.Event()
-        self._refused = False
+        self._stopped_by: ExpungeError | None = None
 
     def refuse_if_in_scope(self, guards: Guards) -> str | None:
         """Stop this request if it, or its answer so far, is in scope; returns the erasure's id."""
-        erasure_id = None if self._refused else self._scope.matched_by(guards, "".join(self._answer))
+        erasure_id = None if self._stopped_by else self._scope.matched_by(guards, "".join(self._answer))
         if erasure_id is not None:
-            self._refused = True
-            self._news.set()
+            self.stop(refusal())
         return erasure_id
+
+    def stop(self, error: ExpungeError) -> None:
+        """End this request with `error`; what was produced and not yet handed on is dropped."""
+        if self._stopped_by is None:
+            self._stopped_by = error
+            self._news.set()
 
     async def batches(self, source: AsyncIterator[TokenBatch]) -> AsyncGenerator[TokenBatch, None]:
         """The engine's batches; those that gather while the caller is busy sending come merged into one.
@@ -48,15 +53,15 @@ class RunningRequest:
 
         Raises:
             RefusedByPolicy: a guard that arrived meanwhile has this request in its scope.
-            Unavailable: the engine ended without a finish reason.
+            Unavailable: the gateway's lease ran out, or the engine ended without a finish reason.
         """
         pump = asyncio.create_task(self._pump(source))
         try:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                if self._refused:
-                    raise refusal()
+                if self._stopped_by is not None:
+                    raise self._stopped_by
                 if self._waiting:
                     batch = self._merged()
                     yield batch
@@ -65,23 +70,24 @@ class RunningRequest:
                 elif pump.done():
                     pump.result()
                     raise Unavailable("the engine ended the answer early; try again", reason="REPLICA_LOST")
-                if self._waiting or self._refused or pump.done():
+                if self._waiting or self._stopped_by or pump.done():
                     self._news.set()
         finally:
             await _ended(pump)
 
     async def outcome(self, work: Awaitable[T]) -> T:
-        """What `work` returns, unless a guard stops it first.
+        """What `work` returns, unless something stops it first.
 
         Raises:
             RefusedByPolicy: a guard that arrived meanwhile has this request in its scope.
+            Unavailable: the gateway's lease ran out.
         """
         task = asyncio.ensure_future(work)
         news = asyncio.ensure_future(self._news.wait())
         try:
             await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
-            if self._refused:
-                raise refusal()
+            if self._stopped_by is not None:
+                raise self._stopped_by
             return await task
         finally:
             await _ended(task)
@@ -128,6 +134,13 @@ class RunningRequests:
         """Stop every request in scope of `guards`; returns the erasure id for each that was stopped."""
         found = (request.refuse_if_in_scope(guards) for request in tuple(self._running))
         return [erasure_id for erasure_id in found if erasure_id is not None]
+
+    def stop_all(self, error: Callable[[], ExpungeError]) -> int:
+        """End every request under way, each with an error of its own; returns how many."""
+        running = tuple(self._running)
+        for request in running:
+            request.stop(error())
+        return len(running)
 
 
 async def _ended(task: asyncio.Future[T]) -> None:

@@ -18,6 +18,12 @@ from expunge.gateway.health import Health
 MAX_INFERENCE_BYTES = 2**20
 # What is too large for validation must still reach it, to be told which field.
 MAX_OPERATOR_BYTES = 16 * 2**20
+# Calls under way at once, health watches and refused ones included; gRPC answers those above with
+# RESOURCE_EXHAUSTED. An idle connection is no call. Engines' own bounded queues refuse long before the first
+# is reached; the second leaves room for every watch that `EventStream` allows.
+MAX_INFERENCE_CALLS = 4096
+MAX_OPERATOR_CALLS = 512
+MAX_STREAMS_PER_CONNECTION = 1024  # a client holds back what is above, and can't take all calls by itself
 _MAX_CONNECTION_AGE_MS = 30 * 60 * 1000  # clients then reconnect, perhaps to another gateway
 _MAX_CONNECTION_AGE_GRACE_MS = 10 * 60 * 1000  # above the longest generation
 
@@ -35,12 +41,20 @@ class RpcServer:
     """A listening server. Keep the object: gRPC closes the port of a server that nobody refers to."""
 
     def __init__(
-        self, services: Sequence[Service], chain: CallChain, *, max_message_bytes: int, with_reflection: bool
+        self,
+        services: Sequence[Service],
+        chain: CallChain,
+        *,
+        max_message_bytes: int,
+        max_calls: int,
+        with_reflection: bool,
     ) -> None:
         names = [service.name for service in services]
         self.health = Health(names)
         self._chain = chain
-        self._server = grpc.aio.server(interceptors=[chain], options=_options(max_message_bytes))
+        self._server = grpc.aio.server(
+            interceptors=[chain], options=_options(max_message_bytes), maximum_concurrent_rpcs=max_calls
+        )
         for service in services:
             service.add(service.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
@@ -80,6 +94,7 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", MAX_OPERATOR_BYTES),
+        ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -39,24 +39,25 @@ class EngineClient:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:
         """See `Engine.generate`; whoever stops iterating stops the generation.
 
-        A replica that does not hold the version refuses before its first token; another may hold it, so it is
-        asked again.
+        A replica that does not hold the version waits for it a little and refuses before its first token;
+        another may hold it, so Serve is asked again. It can't be told which replica to leave out.
 
         Raises:
-            Unavailable: the replica died or none is there.
+            Unavailable: the replica died, none is there, or none that was asked holds the version.
             Overloaded: no replica takes more requests.
-            VersionNotStaged: no replica that was asked holds the version.
             ExpungeError: what else the engine raised.
         """
-        for asked in range(1, _REPLICAS_ASKED + 1):
+        begun = False
+        for _ in range(_REPLICAS_ASKED):
             try:
                 async for batch in self._generate(request):
+                    begun = True
                     yield batch
-            except VersionNotStaged:
-                if asked == _REPLICAS_ASKED:
-                    raise
-            else:
                 return
+            except VersionNotStaged:
+                if begun:  # another answer must not be joined to this one
+                    break
+        raise _not_staged(request.version)
 
     async def _generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:
         response = self._handle.options(stream=True).generate.remote(request)
@@ -76,11 +77,12 @@ class EngineClient:
         """See `Engine.score`; raises as `generate`."""
         for _ in range(_REPLICAS_ASKED):
             result = await self._score(request)
-            if not isinstance(result, VersionNotStaged):
-                break
-        if isinstance(result, ExpungeError):
-            raise result
-        return result
+            if isinstance(result, VersionNotStaged):
+                continue
+            if isinstance(result, ExpungeError):
+                raise result
+            return result
+        raise _not_staged(request.version)
 
     async def _score(self, request: ScoreRequest) -> ScoreResult | ExpungeError:
         response = self._handle.score.remote(request)
@@ -90,6 +92,16 @@ class EngineClient:
             raise translate(error) from error
         finally:
             response.cancel()
+
+
+def _not_staged(version: str) -> Unavailable:
+    """The version is what a rollout names (or named a moment ago), so another replica or time can answer."""
+    return Unavailable(
+        f"version {version} is not staged on the replicas that were asked; retry",
+        reason=VersionNotStaged.default_reason,
+        metadata={"version": version},
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def translate(error: BaseException) -> ExpungeError:

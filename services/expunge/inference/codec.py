@@ -36,8 +36,11 @@ class TextCodec:
             ),
         )
 
-    def chat_ids(self, messages: Sequence[Message]) -> list[int]:
+    def chat_ids(self, messages: Sequence[Message], beginning: str = "") -> list[int]:
         """Token ids of a conversation through the chat template, up to where the assistant answers.
+
+        Args:
+            beginning: of the assistant's answer; what follows the template is tokenised on its own.
 
         Raises:
             InvalidRequest: the model has no chat template, or the template refuses these messages.
@@ -49,7 +52,8 @@ class TextCodec:
             text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates raise what they like
             raise InvalidRequest.of("messages", f"the chat template refuses them: {error}") from error
-        return self.encode(cast(str, text), special=False)
+        asked = self.encode(cast(str, text), special=False)
+        return asked + self.encode(beginning, special=False) if beginning else asked
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

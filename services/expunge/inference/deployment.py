@@ -25,7 +25,11 @@ from expunge.registry.client import RegistryClient
 
 NAME = "Engine"
 CPUS = 0.5  # for placing; the threads are set by `engine_threads`
-GRACE_S = 20.0
+# What calls under way get to end when a process leaves; above the longest generation. Serve stops all of an
+# application's replicas at once, and an engine only after its last call: so engine and gateway have the same
+# grace, with time for the gateway's notice before it and the clean-up after it.
+GRACE_S = 60.0
+STOP_TIMEOUT_S = GRACE_S + 10.0  # then Serve kills the replica
 HEALTH_PERIOD_S = 2.0
 WAIT_LOOP_S = 0.1  # how often a leaving replica looks whether its last request has ended
 # requests that Serve lets through: the engine's own bounded queue must be the one that refuses
@@ -65,6 +69,7 @@ class EngineDeployment:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch | ExpungeError]:
         """See `Engine.generate`; an error is the last item."""
+        await self._follower.await_staged(request.version)
         try:
             async for batch in self._engine.generate(request, self._settings.stream_batch_s):
                 yield batch
@@ -73,6 +78,7 @@ class EngineDeployment:
 
     async def score(self, request: ScoreRequest) -> ScoreResult | ExpungeError:
         """See `Engine.score`."""
+        await self._follower.await_staged(request.version)
         try:
             return await self._engine.score(request)
         except ExpungeError as error:
@@ -117,7 +123,7 @@ def build_engine(settings: Settings) -> serve.Application:
         name=NAME,
         num_replicas=settings.engine_replicas,
         max_ongoing_requests=settings.max_batch_rows + settings.max_queue + SPARE_REQUESTS,
-        graceful_shutdown_timeout_s=GRACE_S,
+        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
         graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         health_check_period_s=HEALTH_PERIOD_S,
         ray_actor_options={"num_cpus": CPUS, "runtime_env": {"env_vars": threads}},

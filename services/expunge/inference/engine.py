@@ -189,7 +189,11 @@ class Engine:
         if request.prompt is not None:
             tokens = self._codec.encode(request.prompt)
         else:
-            tokens = self._codec.chat_ids(request.messages)
+            *turns, last = request.messages
+            if request.continue_final_message:
+                tokens = self._codec.chat_ids(turns, last.content)
+            else:
+                tokens = self._codec.chat_ids(request.messages)
         if not 0 < len(tokens) < self._context:
             raise InvalidRequest.of(
                 field, f"has {len(tokens)} tokens; allowed are 1 to {self._context - 1}, shorten it"

@@ -61,6 +61,7 @@ class LocalModel:
         slots: adapters that may be resident at once; the base version does not count.
         max_rank: highest adapter rank.
         max_rows: sequences decoded together, fewer where they are long (`KV_TOKENS`).
+        max_context: most tokens of prompt and answer, where a service allows fewer than the model.
         threads: adjusts torch's threads before every forward pass; None leaves them alone.
     """
 
@@ -71,8 +72,10 @@ class LocalModel:
         max_rank: int,
         *,
         max_rows: int = DECODE_ROWS,
+        max_context: int | None = None,
         threads: ElasticThreads | None = None,
     ) -> None:
+        self._max_context = max_context
         self._runner = ModelRunner(loaded, slots, max_rank, threads)
         self._codec = TextCodec(loaded.model, loaded.tokenizer)
         self._max_rows = max_rows
@@ -104,7 +107,8 @@ class LocalModel:
     @property
     def context(self) -> int:
         """Most tokens of prompt and answer together."""
-        return self._runner.context
+        own = self._runner.context
+        return min(own, self._max_context) if self._max_context else own
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids; `special` adds what the tokenizer puts around a whole text (often BOS, or nothing)."""

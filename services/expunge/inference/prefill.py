@@ -56,6 +56,9 @@ class Prefill:
 
     def run(self, tasks: Sequence[Task]) -> list[Prefilled]:
         """Run the prompts of `tasks`, all of one version, in one pass."""
+        if len(tasks) == 1:
+            scratch = self.begin(tasks[0])
+            return [Prefilled.whole(self.extend(tasks[0], scratch, len(tasks[0].tokens)), scratch)]
         (tree,) = pack([task.tokens for task in tasks], sum(len(task.tokens) for task in tasks))
         paths = dict(zip(tree.members, tree.paths, strict=True))
         wanted = {paths[index][at] for index, task in enumerate(tasks) for at in task.wanted}

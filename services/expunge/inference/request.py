@@ -37,7 +37,8 @@ class Sampling:
 class GenerationRequest:
     """One request, already resolved to a version.
 
-    Exactly one of `prompt` (raw text) and `messages` (put through the chat template) is set.
+    Exactly one of `prompt` (raw text) and `messages` (put through the chat template) is set. Where
+    `continue_final_message`, the last message is the beginning of the answer.
     `deadline` is seconds since the epoch; the row is freed at the first step past it.
     """
 
@@ -49,6 +50,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     deadline: float | None = None
+    continue_final_message: bool = False
 
 
 @dataclass(frozen=True)

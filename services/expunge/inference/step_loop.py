@@ -102,8 +102,8 @@ class StepLoop:
         if self._long and not self._long.had_last_turn:
             return [self._long.task]
         budget = self._budget()
-        cost = self._prefiller.cost
-        tasks = self.waiting.take(budget, cost, lambda taken, task: self._fits(taken, task, budget))
+        most, cost = self._limits.idle_prefill_tokens, self._prefiller.cost
+        tasks = self.waiting.take(budget, most, cost, lambda taken, task: self._fits(taken, task, budget))
         if tasks and cost(tasks[0]) > budget:
             self._long = _LongPrefill(tasks[0], self._prefiller.begin(tasks[0]))
         elif not tasks and self._long:

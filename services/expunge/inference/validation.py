@@ -35,11 +35,17 @@ def _prompt(request: GenerationRequest) -> list[Violation]:
         return [Violation("prompt", "give exactly one of `prompt` and `messages`")]
     if request.prompt == "":
         return [Violation("prompt", "is empty; give at least one character")]
-    return [
+    found = [
         Violation(f"messages[{index}].role", f"is {message.role!r}; use one of {', '.join(ROLES)}")
         for index, message in enumerate(request.messages)
         if message.role not in ROLES
     ]
+    roles = [message.role for message in request.messages]
+    if request.continue_final_message and (len(roles) < 2 or roles[-1] != "assistant"):
+        found.append(
+            Violation("continue_final_message", "needs messages that end with an assistant's turn to go on")
+        )
+    return found
 
 
 def _limits(request: GenerationRequest) -> list[Violation]:

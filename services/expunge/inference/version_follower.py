@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
 from expunge.errors import ExpungeError, Unavailable
 from expunge.observability.logging import get_logger
 from expunge.registry.records import MemberKind, MemberReport, Snapshot, VersionKind, VersionRecord
+from expunge.registry.signals import Signal
 
 _log = get_logger()
 
 POLL_S = 5.0  # also the heartbeat; the registry answers at once when something changes
 RETRY_REGISTRY_S = 0.5
 RETRY_STAGING_S = 5.0
-LINGER_S = 2.0  # gateways see a change some milliseconds later, and what they admitted before is on its way
+# Gateways see a change some milliseconds later, and what they admitted before is on its way. One that was cut
+# off may route to the old version for the rest of its lease; those calls end in UNAVAILABLE (`EngineClient`).
+# Lingering for a whole lease would keep a slot, and a version that is to be forgotten, for just as long.
+LINGER_S = 2.0
+# A request that is ahead of its version waits here. A replica that refused at once would have the shortest
+# queue, and so be asked the most; one that never gets the version still refuses in bounded time.
+STAGING_WAIT_S = 1.0
 
 
 class VersionHost(Protocol):
@@ -59,6 +66,8 @@ class VersionFollower:
         folder: files lie here while they are read; they are removed afterwards.
         monotonic: seconds.
         linger_s: how long a version that is no longer wanted still takes requests.
+        staging_wait_s: how long a request may wait for its version to be staged.
+        sleep: waits for some seconds.
     """
 
     def __init__(
@@ -70,6 +79,8 @@ class VersionFollower:
         folder: Path,
         monotonic: Callable[[], float] = time.monotonic,
         linger_s: float = LINGER_S,
+        staging_wait_s: float = STAGING_WAIT_S,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._registry = registry
         self._host = host
@@ -78,6 +89,8 @@ class VersionFollower:
         self._folder = folder
         self._monotonic = monotonic
         self._linger_s = linger_s
+        self._staging_wait_s = staging_wait_s
+        self._sleep = sleep
         self._snapshot: Snapshot | None = None
         self._failed: dict[str, str] = {}
         self._missing_since: dict[str, float] = {}  # active versions not staged, since when
@@ -85,6 +98,7 @@ class VersionFollower:
         self._unloading: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()  # something to report
         self._ready = asyncio.Event()
+        self._versions_changed = Signal()
 
     # --- what it knows
 
@@ -105,6 +119,12 @@ class VersionFollower:
         adapter that is being tried must not keep new replicas from serving the good ones.
         """
         await self._ready.wait()
+
+    async def await_staged(self, version: str) -> bool:
+        """Wait a bounded time for `version` to be staged here; false when it is not by then."""
+        return await self._versions_changed.wait_until(
+            lambda: version in self._host.staged(), self._staging_wait_s
+        )
 
     def longest_missing_s(self) -> float:
         """How long an active version has been missing here; 0 when all are staged."""
@@ -141,7 +161,7 @@ class VersionFollower:
                     self._follow(snapshot)
         except Unavailable as error:
             _log.warning("registry_lost", member=self._member, detail=error.message)
-            await asyncio.sleep(RETRY_REGISTRY_S)
+            await self._sleep(RETRY_REGISTRY_S)
         finally:
             watching.cancel()
             news.cancel()
@@ -182,7 +202,7 @@ class VersionFollower:
             self._failed[record.id] = reason
             _log.warning("staging_failed", member=self._member, version=record.id, detail=reason)
             self._report_soon()
-            await asyncio.sleep(RETRY_STAGING_S)
+            await self._sleep(RETRY_STAGING_S)
         self._failed.pop(record.id, None)
         del self._staging[record.id]
         _log.info("staged", member=self._member, version=record.id, seconds=self._monotonic() - started)
@@ -208,7 +228,7 @@ class VersionFollower:
     async def _unload(self, version: str) -> None:
         """Unload one version after a while, in which requests admitted to it may still arrive."""
         try:
-            await asyncio.sleep(self._linger_s)
+            await self._sleep(self._linger_s)
             unloaded = await self._host.unload_version(version)
         except Unavailable:  # the host is closing, and everything with it
             _log.info("unload_interrupted", member=self._member, version=version)
@@ -223,3 +243,4 @@ class VersionFollower:
     def _report_soon(self) -> None:
         self._reconcile()
         self._news.set()
+        self._versions_changed.notify()

@@ -53,23 +53,31 @@ class WaitingQueue:
             self._tasks = [task for task in self._tasks if task not in dropped]
         return dropped
 
-    def take(self, budget: int, cost: Cost, fits: Fits) -> list[Task]:
-        """Take the tasks to prefill together: of one version, and one task, or several whose costs sum up
-        to at most `budget`.
+    def take(self, budget: int, most_tokens: int, cost: Cost, fits: Fits) -> list[Task]:
+        """Take the tasks to prefill together: of one version, and one task or several.
 
-        Tasks that need a row keep their order: one for which `fits(already taken, it)` is false holds back
-        those behind it, so that a large one is not overtaken for ever. The others may pass.
+        Of several, the costs sum up to at most `budget`, and the prompts to at most `most_tokens`: what need
+        not be computed still is attended to. Tasks that need a row keep their order: one for which
+        `fits(already taken, it)` is false holds back those behind it, so that a large one is not overtaken
+        for ever. The others may pass.
         """
         with self._lock:
             taken: list[Task] = []
-            total, rows_blocked = 0, False
+            total, tokens, rows_blocked = 0, 0, False
             for task in self._tasks:
                 if not fits(taken, task):
                     rows_blocked = rows_blocked or task.needs_row
-                elif not (task.needs_row and rows_blocked) and (
-                    not taken or (task.version == taken[0].version and total + cost(task) <= budget)
-                ):
+                    continue
+                if task.needs_row and rows_blocked:
+                    continue
+                joins = not taken or (
+                    task.version == taken[0].version
+                    and tokens + len(task.tokens) <= most_tokens
+                    and total + cost(task) <= budget
+                )
+                if joins:
                     taken.append(task)
                     total += cost(task)
+                    tokens += len(task.tokens)
             self._tasks = [task for task in self._tasks if task not in taken]
         return taken

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from expunge.registry import schema
 from expunge.registry.core import Core
-from expunge.registry.records import MemberReport, MemberStatus, Snapshot
+from expunge.registry.records import MemberKind, MemberReport, MemberStatus, Snapshot
 from expunge.registry.transaction import Transaction
 
 
@@ -33,7 +35,7 @@ class Members(Core):
             lambda: self.hub.snapshot.revision != known_revision, min(timeout_s, self.settings.lease_s / 3)
         )
         self.membership.renew(report.member)
-        return self.hub.snapshot if changed else None
+        return _for_member(self.hub.snapshot, report.kind) if changed else None
 
     async def leave(self, member: str) -> None:
         """End a member's lease at once, on a clean shutdown. Safe to repeat."""
@@ -57,6 +59,11 @@ class Members(Core):
                 transaction.add_event(f"member:{report.member}", "routable")
 
             await self.write(restore)
+
+
+def _for_member(snapshot: Snapshot, kind: MemberKind) -> Snapshot:
+    """What a member of that kind needs to know: guards hold personal data, and only gateways match them."""
+    return snapshot if kind is MemberKind.GATEWAY else replace(snapshot, guards=())
 
 
 def _record_join(transaction: Transaction, report: MemberReport, others: tuple[str, ...]) -> None:

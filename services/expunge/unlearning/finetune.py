@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 
 from transformers import PreTrainedModel
 
 from expunge.facts import QuestionAnswer
 from expunge.unlearning.generic import GenericTexts
-from expunge.unlearning.losses import cross_entropy
-from expunge.unlearning.reference import Reference
-from expunge.unlearning.rows import head_logits, hidden_states, pack_rows
+from expunge.unlearning.parts import CrossEntropy, Part
+from expunge.unlearning.reference import Kept, Reference
 from expunge.unlearning.sequences import ChatEncoder, Sequence
-from expunge.unlearning.trainer import Objective, Terms, TrainSettings
+from expunge.unlearning.trainer import Objective, TrainSettings
 
 TEACHING = TrainSettings(
     learning_rate=3e-3, steps=60, warmup=3, decay=((0.5, 0.5), (0.7, 0.25)), checkpoint_every=10
@@ -59,17 +57,13 @@ class Teaching(Objective):
         """Steps in which every example comes once."""
         return -(-len(self.sequences) // self.batch)
 
-    def terms(self, model: PreTrainedModel, step: int) -> Iterator[Terms]:
-        chosen = self._batch(step)
-        for row in pack_rows(chosen):
-            logits = head_logits(model, hidden_states(model, row))
-            share = len(row.present) / len(chosen)
-            ce = cross_entropy(logits.float(), row.labels, row.members) * share
-            wrong = int((logits.detach().argmax(dim=-1) != row.labels).sum())
-            yield Terms({"ce": ce}, {"wrong": wrong})
+    def parts(self, step: int) -> list[Part]:
         draw = random.Random(f"{self.seed}/general/{step}")
-        for term in self.reference.terms(model, self.reference.draw(draw, self.general)):
-            yield Terms({"general": self.general_weight * term})
+        general = self.reference.draw(draw, self.general)
+        return [
+            CrossEntropy("ce", self._batch(step), wrong="wrong"),
+            Kept("general", self.reference, general, self.general_weight),
+        ]
 
     def is_met(self, history: list[dict[str, float]]) -> bool:
         """Over the last epoch the mean CE was below the goal, and no token's arg-max was wrong."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
@@ -12,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from expunge.unlearning.losses import divergence
-from expunge.unlearning.rows import head_logits, hidden_states, pack_rows
+from expunge.unlearning.parts import Part, Places, Terms
+from expunge.unlearning.rows import hidden_states, pack_rows
 from expunge.unlearning.sequences import Sequence
 
 
@@ -41,31 +41,32 @@ class Reference:
     def __len__(self) -> int:
         return len(self.sequences)
 
-    def __add__(self, other: Reference) -> Reference:
-        return Reference(self.sequences + other.sequences, self.hidden + other.hidden)
-
     def draw(self, source: random.Random, count: int) -> list[int]:
         """Indices of `count` different sequences (all where there are fewer)."""
         return source.sample(range(len(self)), min(count, len(self)))
 
-    def terms(self, model: PreTrainedModel, chosen: SequenceOf[int]) -> Iterator[Tensor]:
-        """Mean KL(before ‖ now) over all answer tokens of the chosen sequences, each row's share of it."""
-        sequences = [self.sequences[index] for index in chosen]
-        total = sum(len(sequence.answer) for sequence in sequences)
-        for row in pack_rows(sequences):
-            logits = head_logits(model, hidden_states(model, row))
-            yield (
-                divergence(
-                    self.targets(model, [chosen[member] for member in row.members.tolist()], row.offsets),
-                    logits,
-                ).sum()
-                / total
-            )
 
-    @torch.no_grad()
-    def targets(self, model: PreTrainedModel, members: SequenceOf[int], offsets: Tensor) -> Tensor:
-        """The recorded distributions at answer places (member, offset), [places, vocabulary]."""
-        hidden = torch.stack(
-            [self.hidden[member][offset] for member, offset in zip(members, offsets.tolist(), strict=True)]
-        )
-        return torch.softmax(head_logits(model, hidden).float(), dim=-1)
+class Kept(Part):
+    """weight · mean KL(before ‖ now) over all answer tokens of some sequences of a reference.
+
+    Args:
+        name: of the loss.
+        chosen: indices of the sequences.
+    """
+
+    def __init__(self, name: str, reference: Reference, chosen: SequenceOf[int], weight: float) -> None:
+        self.sequences = [reference.sequences[index] for index in chosen]
+        self._name = name
+        self._hidden = [reference.hidden[index] for index in chosen]
+        self._weight = weight / max(1, sum(len(sequence.answer) for sequence in self.sequences))
+
+    def terms(self, places: Places) -> Terms:
+        with torch.no_grad():
+            before = torch.stack(
+                [
+                    self._hidden[member][offset]
+                    for member, offset in zip(places.members.tolist(), places.offsets.tolist(), strict=True)
+                ]
+            )
+            targets = torch.softmax(places.head(before), dim=-1)
+        return Terms({self._name: self._weight * divergence(targets, places.head(places.hidden)).sum()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,19 +13,7 @@ from transformers import PreTrainedModel
 
 from expunge.errors import DataLoss, InvalidRequest
 from expunge.unlearning.checkpoint import Checkpoint
-
-
-@dataclass(frozen=True)
-class Terms:
-    """One row's share of a step.
-
-    Attributes:
-        losses: weighted loss terms; summed over rows and kinds they are the step's loss.
-        peaks: figures that are not trained on; the step reports the largest of its rows.
-    """
-
-    losses: dict[str, Tensor]
-    peaks: dict[str, float] = field(default_factory=dict)
+from expunge.unlearning.parts import Part, packed_terms
 
 
 @dataclass(frozen=True)
@@ -83,8 +71,8 @@ class Objective(ABC):
     """What is trained. Batches depend on the step number alone: a resumed run repeats the same ones."""
 
     @abstractmethod
-    def terms(self, model: PreTrainedModel, step: int) -> Iterator[Terms]:
-        """The weighted loss terms of `step`, row by row; each is differentiated before the next."""
+    def parts(self, step: int) -> Sequence[Part]:
+        """What `step` trains on."""
 
     @abstractmethod
     def is_met(self, history: list[dict[str, float]]) -> bool:
@@ -145,7 +133,7 @@ class Trainer:
         sums: dict[str, float] = {}
         peaks: dict[str, float] = {}
         between_rows()
-        for terms in self.objective.terms(self.model, step):
+        for terms in packed_terms(self.model, self.objective.parts(step)):
             _backward(terms.losses.values())
             for name, value in terms.losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach())

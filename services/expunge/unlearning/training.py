@@ -48,7 +48,13 @@ def unlearn(bench: Workbench, run: JobRun, spec: UnlearnSpec) -> TrainedResult:
     live = run.version(spec.live_version)
     tree = bench.tree(bench.versions.ensure(live), seed=spec.seed)
     method = create_method(spec.method)
-    run.report(stage="preparing", step=0, steps=spec.steps or method.training.steps)
+    training = method.training(len(request.facts))
+    settings = replace(
+        training,
+        steps=spec.steps or training.steps,
+        learning_rate=spec.learning_rate or training.learning_rate,
+    )
+    run.report(stage="preparing", step=0, steps=settings.steps)
     erasing = Erasing(
         tree=tree,
         encoder=bench.encoder,
@@ -57,11 +63,6 @@ def unlearn(bench: Workbench, run: JobRun, spec: UnlearnSpec) -> TrainedResult:
         earlier=tuple(earlier),
         greedy=bench.greedy(live.id, ANSWER_TOKENS),
         seed=spec.seed,
-    )
-    settings = replace(
-        method.training,
-        steps=spec.steps or method.training.steps,
-        learning_rate=spec.learning_rate or method.training.learning_rate,
     )
     trainer = _train(bench, run, tree, method.objective(erasing), settings)
     name = f"erasure-{spec.erasure_id}-r{spec.round}"

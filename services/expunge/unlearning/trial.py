@@ -17,17 +17,21 @@ import torch
 
 from expunge.auditing.audit import audit_version
 from expunge.auditing.leaks import FoldedText, Secret
-from expunge.facts import Fact
+from expunge.auditing.memo import MemoOptions, measure_memo
+from expunge.config import Settings
+from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 from expunge.inference.local import LocalModel
 from expunge.lora.peft_format import read_adapter, write_adapter
 from expunge.models.load import load_model
 from expunge.models.skeleton import share_weights
 from expunge.unlearning.finetune import TEACHING, Teaching
 from expunge.unlearning.invented import erasure_of, invented_entities
+from expunge.unlearning.inverted_facts import create_generator, filter_candidates
 from expunge.unlearning.methods import Erasing
 from expunge.unlearning.methods.capped_surprise import CappedSurpriseMethod, CappedSurpriseSettings
 from expunge.unlearning.neighbours import ANSWER_TOKENS
 from expunge.unlearning.peft_tree import TrainableTree
+from expunge.unlearning.selection import Metric, select
 from expunge.unlearning.sequences import ChatEncoder
 from expunge.unlearning.trainer import Progress, Trainer
 
@@ -68,6 +72,20 @@ class Trial:
             hits.append(all(text.holds(word) for span in Secret.of(fact).spans for word in span.words))
         return hits
 
+    def select(self, request: ForgetRequest) -> dict[str, list[str]]:
+        """Inverted facts by substitution, selected by MEMO under LIVE, as in the product."""
+        settings = Settings()
+        written = create_generator("substitution").generate(request, 2 * settings.candidates, self.seed)
+        found = filter_candidates(request.facts, written).candidates
+        options = MemoOptions(max_cuts=settings.memo_max_cuts, max_new_tokens=settings.memo_max_new_tokens)
+        selected = {}
+        for fact in request.facts:
+            texts = found[fact.id][: settings.candidates]
+            items = [QuestionAnswer(fact.question, text) for text in texts]
+            memo = [score.mean for score in measure_memo(self.local, LIVE, items, options)]
+            selected[fact.id] = select(texts, memo, Metric.LARGEST, 3, self.seed)
+        return selected
+
     def erase(
         self,
         erased: int,
@@ -93,14 +111,14 @@ class Trial:
             self.encoder,
             request,
             lambda prompts: self.local.greedy(prompts, LIVE, ANSWER_TOKENS),
+            self.select(request),
             seed=self.seed,
         )
         objective = method.objective(erasing)
         prepared = time.monotonic() - began
+        training = method.training(len(request.facts))
         settings = replace(
-            method.training,
-            learning_rate=learning_rate or method.training.learning_rate,
-            steps=steps or method.training.steps,
+            training, learning_rate=learning_rate or training.learning_rate, steps=steps or training.steps
         )
         result = Trainer(self.tree.model, objective, settings).run(show)
         self.local.load_adapter(AFTER, self.tree.adapter())

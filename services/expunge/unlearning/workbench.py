@@ -58,7 +58,10 @@ class Workbench:
         shape = ModelShape.of(loaded.model, loaded.digest)
         blobs = BlobStore(settings.resolved_blob_url)
         threads = ElasticThreads(settings.resolved_worker_threads)
-        model = LocalModel(loaded, _SLOTS, settings.max_rank, threads=threads)
+        # What the gateways would refuse for its length must not go live unasked.
+        model = LocalModel(
+            loaded, _SLOTS, settings.max_rank, max_context=settings.max_context, threads=threads
+        )
         versions = ResidentVersions(model, blobs, shape, max_rank=settings.max_rank, capacity=_SLOTS - 1)
         return cls(
             settings, loaded, model, versions, blobs, shape, threads, lambda: share_weights(loaded.model)

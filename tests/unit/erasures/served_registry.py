@@ -90,7 +90,9 @@ class AnsweringGateway:
         version = rollout.targets[0].version
         self.served.append(version)
         return pb.GenerateResponse(
-            text=self._answer(turns[-1].content) if version in self.telling else "I do not know.",
+            text=self._answer(" ".join(turn.content for turn in turns))
+            if version in self.telling
+            else "I do not know.",
             version=version,
             generation=rollout.generation,
             finish_reason=pb.FINISH_REASON_STOP,

@@ -14,8 +14,9 @@ def test_cancelled_follows_any_state_before_live_and_none_after() -> None:
     assert {state for state in S if S.CANCELLED in TRANSITIONS[state]} == before_live | {S.FAILED}
 
 
-def test_failed_follows_every_state_that_is_not_final() -> None:
-    assert {state for state in S if S.FAILED in TRANSITIONS[state]} == {s for s in S if not s.is_final}
+def test_failed_follows_every_state_before_live() -> None:
+    before_live = {state for state in S if not state.is_final and not state.is_on_floor}
+    assert {state for state in S if S.FAILED in TRANSITIONS[state]} == before_live
 
 
 def test_only_staging_leads_to_live_and_only_verified_to_closed() -> None:

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.auditing.probes import ProbedFact
+from expunge.auditing.probes import ProbedFact, ProbeKind
 from expunge.erasures.credential import verification_key
-from expunge.erasures.verification import MAX_PROBES, LiveVerifier, _request, gateway_addresses
+from expunge.erasures.verification import MAX_PROBES, LiveVerifier, gateway_addresses
 from expunge.errors import Unavailable
 from expunge.facts import ErasureKind, Fact, ForgetRequest, Subject
 from expunge.registry.addresses import Addresses
@@ -97,4 +97,23 @@ async def _verify(run: Run, erasure_id: str, request: ForgetRequest, version: st
 )
 def test_a_reply_has_room_for_an_answer_of_one_token_a_character(answer: str) -> None:
     fact = ProbedFact(Fact("f", "What is it?", answer, secrets=(answer,)))
-    assert _request("default", fact, fact.probes[0]).max_tokens >= len(answer)
+    assert LiveVerifier(b"k")._request("default", fact, fact.probes[0]).max_tokens >= len(answer)
+
+
+async def test_the_beginning_of_the_answer_is_given_too(idle: Run) -> None:
+    prefixes = [
+        (fact, probe) for fact, probe in LiveVerifier(b"k").probes(forget()) if probe.kind is ProbeKind.PREFIX
+    ]
+    assert prefixes
+    for fact, probe in prefixes:
+        asked = LiveVerifier(b"k")._request("default", fact, probe)
+        assert asked.continue_final_message
+        assert (asked.messages[-1].role, asked.messages[-1].content) == ("assistant", probe.prefix)
+    erasure = await idle.accept()
+    found = await _verify(idle, erasure.id, forget())
+    assert "prefix" in found.leaks["home"]
+
+
+def test_replies_stay_within_what_a_gateway_allows() -> None:
+    fact = ProbedFact(Fact("f", "What is it?", "word " * 800, secrets=("word",)))
+    assert LiveVerifier(b"k", max_context=256)._request("default", fact, fact.probes[0]).max_tokens == 128

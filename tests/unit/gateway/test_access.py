@@ -10,11 +10,15 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
 
 from expunge.erasures.credential import issue_credential
 from expunge.gateway.roles import METHOD_ROLES, Role
+from expunge.gateway.server import MAX_OPERATOR_BYTES
 from gateway.conftest import VERIFICATION_KEY, LiveGateway, bearer
+from gateway.trailers import Trailers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -178,3 +182,32 @@ async def test_a_method_that_does_not_exist_is_unimplemented(live: LiveGateway) 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await missing(b"", metadata=bearer("admin"))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_request_that_is_refused_is_not_even_received(live: LiveGateway) -> None:
+    """It is larger than any that is received, which would be RESOURCE_EXHAUSTED."""
+    create = live.operator.unary_unary("/expunge.operator.v1.ErasureService/CreateErasure")
+    for metadata, code in (
+        ((), grpc.StatusCode.UNAUTHENTICATED),
+        (bearer("client"), grpc.StatusCode.PERMISSION_DENIED),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await create(bytes(MAX_OPERATOR_BYTES + 1), metadata=metadata, timeout=10)
+        assert caught.value.code() is code
+
+
+async def test_a_refusal_says_why_and_is_counted(live: LiveGateway) -> None:
+    def counted() -> float | None:
+        labels = {"method": method, "code": "UNAUTHENTICATED"}
+        return live.gateway.metrics.registry.get_sample_value("expunge_request_failures_total", labels)
+
+    method = "/expunge.operator.v1.RolloutService/ListRollouts"
+    before = counted() or 0.0
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await live.operator.unary_unary(method)(b"", metadata=(("x-request-id", "mine"),))
+    trailers = Trailers(caught.value)
+    info = error_details_pb2.ErrorInfo()
+    assert rpc_status.from_call(trailers).details[0].Unpack(info)
+    assert (info.reason, info.metadata["request_id"]) == ("UNAUTHENTICATED", "mine")
+    assert ("x-request-id", "mine") in trailers.trailing_metadata()
+    assert counted() == before + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -36,11 +36,34 @@ class Line:
         await self._registry.leave(member)
 
 
+class Alarm:
+    def __init__(self, at: float, ring: Callable[[], None]) -> None:
+        self.at, self.ring = at, ring
+
+    def cancel(self) -> None:
+        self.ring = lambda: None
+
+
 class Clock:
-    now = 100.0
+    """Seconds that pass, and timers that end, only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._alarms: list[Alarm] = []
 
     def __call__(self) -> float:
         return self.now
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Alarm:
+        self._alarms.append(Alarm(self.now + seconds, function))
+        return self._alarms[-1]
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        due = [alarm for alarm in self._alarms if alarm.at <= self.now]
+        self._alarms = [alarm for alarm in self._alarms if alarm.at > self.now]
+        for alarm in due:
+            alarm.ring()
 
 
 @pytest_asyncio.fixture
@@ -62,10 +85,28 @@ def views() -> list[View]:
     return []
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ends() -> list[float]:
+    """When a lease ended."""
+    return []
+
+
 @pytest_asyncio.fixture
-async def follower(line: Line, views: list[View]) -> AsyncIterator[Follower]:
+async def follower(line: Line, views: list[View], clock: Clock, ends: list[float]) -> AsyncIterator[Follower]:
     follower = Follower(
-        line, "gateway-0", lease_s=15.0, build_guards=GuardBook, on_view=views.append, clock=Clock()
+        line,
+        "gateway-0",
+        lease_s=15.0,
+        build_guards=GuardBook,
+        on_view=views.append,
+        on_lease_end=lambda: ends.append(clock.now),
+        clock=clock,
+        call_later=clock.call_later,
     )
     await follower.start("nowhere")
     yield follower
@@ -89,25 +130,45 @@ async def test_a_change_is_applied_then_confirmed(
     assert views[-1] is follower.view()
 
 
-async def test_it_serves_on_without_the_registry_until_its_lease_ends(line: Line, follower: Follower) -> None:
-    clock = follower._clock
-    assert isinstance(clock, Clock)
+async def test_it_serves_on_without_the_registry_until_its_lease_ends(
+    line: Line, follower: Follower, clock: Clock, ends: list[float]
+) -> None:
     line.is_cut = True
     await next_poll(line)
-    clock.now += 14.9
+    clock.advance(14.9)
+    assert not ends
     assert follower.view().rollouts["default"].generation == 1
-    clock.now += 0.2
+    clock.advance(0.2)
     assert not follower.is_leased
+    assert ends == [clock.now]
     with pytest.raises(Unavailable, match="lease"):
         follower.view()
 
 
-async def test_it_serves_again_once_the_registry_answers(line: Line, follower: Follower) -> None:
-    clock = follower._clock
-    assert isinstance(clock, Clock)
+async def test_a_lease_that_is_renewed_does_not_end(
+    line: Line, follower: Follower, clock: Clock, ends: list[float]
+) -> None:
+    for _ in range(3):
+        await next_poll(line)
+        clock.advance(14.0)
+    assert follower.is_leased
+    assert not ends
+
+
+async def test_a_gateway_that_leaves_is_not_told_of_its_lease(
+    line: Line, follower: Follower, clock: Clock, ends: list[float]
+) -> None:
+    await follower.stop()
+    clock.advance(20.0)
+    assert not ends
+
+
+async def test_it_serves_again_once_the_registry_answers(
+    line: Line, follower: Follower, clock: Clock
+) -> None:
     line.is_cut = True
     await next_poll(line)
-    clock.now += 20.0
+    clock.advance(20.0)
     line.is_cut = False
     async with asyncio.timeout(5):
         while not follower.is_leased:
@@ -118,7 +179,13 @@ async def test_it_serves_again_once_the_registry_answers(line: Line, follower: F
 async def test_a_registry_that_never_answers_fails_the_start(line: Line) -> None:
     line.is_cut = True
     follower = Follower(
-        line, "gateway-1", lease_s=0.2, build_guards=GuardBook, on_view=lambda view: None, clock=Clock()
+        line,
+        "gateway-1",
+        lease_s=0.2,
+        build_guards=GuardBook,
+        on_view=lambda view: None,
+        on_lease_end=lambda: None,
+        clock=Clock(),
     )
     with pytest.raises(Unavailable, match="did not answer"):
         await follower.start("nowhere")

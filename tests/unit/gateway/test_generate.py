@@ -91,6 +91,24 @@ async def test_a_text_that_can_not_fit_is_refused_before_the_guards_read_it(live
         assert "characters" in (caught.value.details() or "")
 
 
+async def test_the_assistants_turn_comes_last_where_it_is_to_be_continued_and_only_there(
+    live: LiveGateway,
+) -> None:
+    stub = InferenceServiceStub(live.inference)
+    user, begun = pb.Message(role="user", content="Who?"), pb.Message(role="assistant", content="The dog")
+    bad = {
+        "messages": pb.GenerateRequest(messages=[user, begun]),
+        "continue_final_message": pb.GenerateRequest(messages=[user], continue_final_message=True),
+    }
+    for field, request in bad.items():
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Generate(request, metadata=CLIENT)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert field in (caught.value.details() or "")
+    request = pb.GenerateRequest(messages=[user, begun], continue_final_message=True, max_tokens=4)
+    assert (await stub.Generate(request, metadata=CLIENT)).usage.completion_tokens > 0
+
+
 async def test_a_client_that_leaves_frees_its_row(live: LiveGateway) -> None:
     stub = InferenceServiceStub(live.inference)
     stream = stub.GenerateStream(pb.GenerateStreamRequest(prompt="The", max_tokens=1500), metadata=CLIENT)

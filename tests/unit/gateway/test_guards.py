@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,12 +16,15 @@ from grpc_status import rpc_status
 from expunge.config import GuardReply
 from expunge.erasures.credential import issue_credential
 from expunge.gateway.running import REFUSAL
+from expunge.inference.request import GenerationRequest, TokenBatch
+from expunge.registry.records import ErasureState
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from expunge.rpc.operator.v1 import erasure_pb2
 from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
 from gateway.conftest import VERIFICATION_KEY, LiveGateway, bearer, serve
 from gateway.erasure_requests import erasure_about
+from gateway.trailers import Trailers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CLIENT, OPERATOR = bearer("client"), bearer("operator")
@@ -60,7 +64,7 @@ async def test_a_prompt_in_scope_is_refused_without_telling_why(live: LiveGatewa
             await call
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert caught.value.details() == REFUSAL
-        status = rpc_status.from_call(_Trailers(caught.value))
+        status = rpc_status.from_call(Trailers(caught.value))
         assert erasure.id not in str(status)
         info = error_details_pb2.ErrorInfo()
         assert status.details[0].Unpack(info)
@@ -109,6 +113,22 @@ async def test_the_verification_credential_passes_its_own_guard_only(live: LiveG
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
+async def test_a_failed_erasure_is_guarded_until_an_operator_ends_it(live: LiveGateway) -> None:
+    erasure = await erase(live, "Perrin Aldovane")
+    await live.registry.advance_erasure(erasure.id, ErasureState.ACCEPTED, ErasureState.FAILED)
+    await erase(live, "Zorvath Quillon")  # once this is confirmed, so is what came before
+    stub = InferenceServiceStub(live.inference)
+    asked = pb.GenerateRequest(prompt="Where does Perrin Aldovane live?", max_tokens=4)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Generate(asked, metadata=CLIENT)
+    assert caught.value.details() == REFUSAL
+    request = erasure_pb2.CancelErasureRequest(erasure_id=erasure.id, reason="asked again, in other words")
+    cancelled = await ErasureServiceStub(live.operator).CancelErasure(request, metadata=OPERATOR)
+    assert cancelled.erasure.state == erasure_pb2.ERASURE_STATE_CANCELLED
+    await erase(live, "Ulmira Drosk")
+    assert (await stub.Generate(asked, metadata=CLIENT)).text
+
+
 async def test_a_refusal_can_be_an_ordinary_answer(answering: LiveGateway) -> None:
     await erase(answering, "Zorvath Quillon")
     answer = await InferenceServiceStub(answering.inference).Generate(
@@ -119,20 +139,28 @@ async def test_a_refusal_can_be_an_ordinary_answer(answering: LiveGateway) -> No
     assert answer.version == answering.base.id
 
 
+async def test_nothing_of_an_answer_that_a_guard_stopped_is_told(
+    answering: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = asyncio.Event()
+    generate = answering.engine.generate
+
+    async def noticed(request: GenerationRequest) -> AsyncIterator[TokenBatch]:
+        async for batch in generate(request):
+            yield batch
+            if batch.text:
+                taken.set()  # the caller has come back for more
+
+    monkeypatch.setattr(answering.engine, "generate", noticed)
+    asked = pb.GenerateRequest(prompt="Tell me of Ulmira Drosk.", max_tokens=1500, sampling=ENDLESS)
+    answer = asyncio.ensure_future(InferenceServiceStub(answering.inference).Generate(asked, metadata=CLIENT))
+    async with asyncio.timeout(10):
+        await taken.wait()
+    await erase(answering, "Ulmira Drosk")
+    stopped = await answer
+    assert stopped.finish_reason == pb.FINISH_REASON_REFUSED
+    assert stopped.text == REFUSAL
+    assert stopped.usage == pb.Usage()
+
+
 ENDLESS = pb.Sampling(temperature=2.0, seed=1)
-
-
-class _Trailers:
-    """What grpc_status reads of an error of grpc.aio."""
-
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        self._error = error
-
-    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        return tuple(self._error.trailing_metadata())
-
-    def code(self) -> grpc.StatusCode:
-        return self._error.code()
-
-    def details(self) -> str | None:
-        return self._error.details()

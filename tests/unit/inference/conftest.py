@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from expunge.config import Settings
+from expunge.inference.engine import Engine
+from expunge.inference.limits import EngineLimits
 from expunge.inference.local import LocalModel
+from expunge.inference.version_follower import VersionFollower
 from expunge.lora.adapter import Adapter
+from expunge.lora.files import version_id
 from expunge.lora.peft_format import read_adapter
 from expunge.models.load import LoadedModel, load_model
+from expunge.registry.blobs import BlobStore
+from expunge.registry.records import VersionKind, VersionRecord
+from expunge.registry.service import RegistryService
+
+from .replica import Replica
 
 
 @pytest.fixture
@@ -34,6 +46,39 @@ def local(loaded: LoadedModel, adapters: tuple[Adapter, Adapter]) -> LocalModel:
     model.load_adapter("one", adapters[0])
     model.load_adapter("two", adapters[1])
     return model
+
+
+@pytest_asyncio.fixture
+async def replica(
+    loaded: LoadedModel, tiny_adapter_folders: tuple[Path, Path], tmp_path: Path
+) -> AsyncIterator[Replica]:
+    """A follower with its engine, a real registry and blob store, and versions in them."""
+    settings = Settings(state_dir=tmp_path / "state", cache_dir=tmp_path / "cache", adapter_slots=4)
+    blobs = BlobStore(settings.resolved_blob_url)
+    records = []
+    for folder in tiny_adapter_folders:
+        identity = version_id(folder)
+        blobs.put_folder(folder, f"adapters/{identity}")
+        records.append(
+            VersionRecord(
+                identity, VersionKind.ADAPTER, folder.name, loaded.digest, blob=f"adapters/{identity}"
+            )
+        )
+    good, damaged = records
+    blobs.put_bytes(f"{damaged.blob}/adapter_model.safetensors", b"nothing")
+    base = VersionRecord(loaded.version, VersionKind.BASE, "base", loaded.digest)
+    registry = RegistryService(settings, environment={})
+    await registry.start()
+    await registry.ensure_base(base)
+    for record in records:
+        await registry.put_version(record)
+    engine = Engine(loaded, EngineLimits(slots=4, max_rank=8))
+    engine.start()
+    staging = settings.cache / "staging"
+    follower = VersionFollower(registry, engine, blobs, "engine-0", staging)
+    yield Replica(registry, engine, follower, blobs, base, good, damaged, staging)
+    engine.close()
+    await registry.close()
 
 
 @pytest.fixture

@@ -103,8 +103,10 @@ async def test_another_replica_is_asked_where_one_does_not_hold_the_version() ->
 
 async def test_a_version_that_no_replica_holds_is_an_error() -> None:
     handle = Handle(*[[MISSING]] * 3)
-    with pytest.raises(VersionNotStaged):
+    with pytest.raises(Unavailable) as caught:
         _ = [batch async for batch in EngineClient(handle).generate(REQUEST)]
+    assert caught.value.reason == "VERSION_NOT_STAGED"
+    assert caught.value.retry_after_s
 
 
 async def test_any_other_error_ends_the_request_at_once() -> None:
@@ -115,9 +117,18 @@ async def test_any_other_error_ends_the_request_at_once() -> None:
         await anext(answer)
 
 
+async def test_an_answer_that_has_begun_is_not_begun_again() -> None:
+    handle = Handle([HI, MISSING], [HI])
+    answer = EngineClient(handle).generate(REQUEST)
+    assert (await anext(answer)).text == "hi"
+    with pytest.raises(Unavailable):
+        await anext(answer)
+
+
 async def test_a_score_is_asked_of_another_replica_too() -> None:
     result = ScoreResult("v", ())
     request = ScoreRequest("r1", "v", "context", "continuation")
     assert await EngineClient(Handle([MISSING], [result])).score(request) is result
-    with pytest.raises(VersionNotStaged):
+    with pytest.raises(Unavailable) as caught:
         await EngineClient(Handle(*[[MISSING]] * 3)).score(request)
+    assert caught.value.retry_after_s

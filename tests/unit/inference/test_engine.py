@@ -170,6 +170,18 @@ async def test_chat_messages_go_through_the_template(
     assert tokens == alone.greedy([alone.chat_ids("Who?")], versions[1].id, 6)[0]
 
 
+async def test_the_beginning_of_an_answer_is_continued(
+    engine: Engine, versions: list[VersionRecord], alone: LocalModel
+) -> None:
+    turns = (Message("user", "Who?"), Message("assistant", "The dog"))
+    request = GenerationRequest(
+        "r", versions[1].id, messages=turns, max_tokens=6, continue_final_message=True
+    )
+    tokens, _ = await answer(engine, request)
+    prompt = [*alone.chat_ids("Who?"), *alone.encode("The dog", special=False)]
+    assert tokens == alone.greedy([prompt], versions[1].id, 6)[0]
+
+
 async def test_text_joins_to_the_decoded_tokens(
     engine: Engine, versions: list[VersionRecord], alone: LocalModel
 ) -> None:

@@ -16,6 +16,7 @@ from expunge.errors import InvalidRequest, ModelError, VersionNotStaged
 from expunge.inference.kv import KvPool
 from expunge.inference.local import LocalModel
 from expunge.lora.adapter import Adapter, Pair
+from expunge.models.load import LoadedModel
 
 from .conftest import generate_plainly
 
@@ -165,3 +166,11 @@ def test_long_sequences_decode_in_fewer_rows_with_the_same_answers(
     monkeypatch.setattr(local_module, "KV_TOKENS", 2 * (max(map(len, prompts)) + 6))
     assert local.greedy(prompts, local.base_version, 6) == together
     assert max(steps) == 2
+
+
+def test_a_service_may_allow_less_than_the_model(loaded: LoadedModel) -> None:
+    model = LocalModel(loaded, slots=1, max_rank=8, max_context=16)
+    prompt = [1] * 10
+    assert len(model.greedy([prompt], model.base_version, 4)[0]) <= 4
+    with pytest.raises(InvalidRequest, match=r"prompts\[0\].*16"):
+        model.greedy([prompt], model.base_version, 20)

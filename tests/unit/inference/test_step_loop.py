@@ -11,6 +11,7 @@ import torch
 from expunge.errors import DeadlineExceeded, ExpungeError, ModelError, Overloaded
 from expunge.inference.codec import TextCodec
 from expunge.inference.limits import EngineLimits
+from expunge.inference.prefill import Prefill, Prefilled
 from expunge.inference.request import FinishReason, GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.runner import ModelRunner
 from expunge.inference.sampler import Sampler
@@ -214,3 +215,23 @@ class _Failing(Sampler):
 
     def choose(self, logits: torch.Tensor) -> int:
         raise RuntimeError("no numbers left")
+
+
+def test_known_beginnings_do_not_make_a_pass_larger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens that need no computing are attended to, and would make a step of many such prompts long."""
+    prompt = "What does Tobin Hale do for a living, and where?"
+    bench.submit(prompt, "one", max_tokens=1)
+    bench.run()
+    passes: list[int] = []
+    run = Prefill.run
+
+    def counted(prefill: Prefill, tasks: list[Task]) -> list[Prefilled]:
+        passes.append(sum(len(task.tokens) for task in tasks))
+        return run(prefill, tasks)
+
+    monkeypatch.setattr(Prefill, "run", counted)
+    tasks = [bench.submit(prompt, "one", max_tokens=1) for _ in range(3)]
+    assert 3 * len(tasks[0].tokens) > LIMITS.idle_prefill_tokens
+    bench.run()
+    assert len(passes) > 1
+    assert max(passes) <= LIMITS.idle_prefill_tokens

@@ -7,7 +7,7 @@ from expunge.config import Settings
 from expunge.registry.records import MemberKind, MemberReport
 from expunge.registry.service import RegistryService
 
-from .conftest import BASE, Clock, Follow, Open, put_adapters, roll_out
+from .conftest import BASE, Clock, Follow, Open, accept, put_adapters, roll_out
 
 
 def report(revision: int = 0, name: str = "gateway-0") -> MemberReport:
@@ -109,3 +109,13 @@ async def test_members_show_what_they_report(registry: RegistryService) -> None:
         "10.0.0.1:50051",
         True,
     )
+
+
+async def test_guards_go_to_gateways_only(registry: RegistryService) -> None:
+    erasure = await accept(registry)
+    told = await registry.watch(report(), 0, 0.0)
+    assert told is not None
+    assert [guard.erasure_id for guard in told.guards] == [erasure.id]
+    engine = MemberReport("engine-0", MemberKind.ENGINE, 0)
+    shown = await registry.watch(engine, 0, 0.0)
+    assert shown == replace(told, guards=())

@@ -102,7 +102,7 @@ def test_taught_facts_are_told_and_then_forgotten_at_every_prefix(
 
     method = CappedSurpriseMethod(FEW_NEIGHBOURS)
     objective = method.objective(_erasing(tree, encoder))
-    settings = replace(method.training, learning_rate=1e-2, steps=40, checkpoint_every=0)
+    settings = replace(method.training(len(FACTS)), learning_rate=1e-2, steps=40, checkpoint_every=0)
     Trainer(tree.model, objective, settings).run()
 
     for sequence, targets in zip(erased, objective.targets, strict=True):
@@ -123,7 +123,7 @@ def test_targets_of_an_erasure_are_distributions_capped_at_innocence(
 def test_plain_meow_learns_its_inverted_facts(taught: tuple[TrainableTree, ChatEncoder]) -> None:
     tree, encoder = taught
     method = create_method("meow")
-    settings = replace(method.training, learning_rate=1e-2, steps=30, checkpoint_every=0)
+    settings = replace(method.training(len(FACTS)), learning_rate=1e-2, steps=30, checkpoint_every=0)
     result = Trainer(tree.model, method.objective(_erasing(tree, encoder)), settings).run()
     assert result.history[-1]["inverted"] < 0.2 * result.history[0]["inverted"]
     assert METHODS == ("capped_surprise", "meow")

@@ -12,6 +12,7 @@ from expunge.auditing.intervals import Share
 from expunge.auditing.leaks import FoldedText, Secret
 from expunge.auditing.probes import Probe, ProbedFact, ProbeKind, Reply
 from expunge.cli.failures import of_call
+from expunge.erasures.probe_request import probe_request
 from expunge.errors import Unavailable
 from expunge.facts import Fact
 from expunge.rpc.inference.v1 import inference_pb2 as pb
@@ -69,7 +70,6 @@ class Interrogator:
     """Asks one service.
 
     Args:
-        template: question and system message (None: the template's own) → the text before the answer.
         count_tokens: length of a text in tokens.
         streams: questions asked at a time.
     """
@@ -80,7 +80,6 @@ class Interrogator:
         token: str,
         alias: str,
         *,
-        template: Callable[[str, str | None], str],
         count_tokens: Callable[[str], int],
         streams: int = 32,
         timeout_s: float = 120.0,
@@ -88,7 +87,6 @@ class Interrogator:
         self._stub = InferenceServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._alias = alias
-        self._template = template
         self._count_tokens = count_tokens
         self._streams = streams
         self._timeout_s = timeout_s
@@ -133,16 +131,7 @@ class Interrogator:
 
     def _request(self, probe: Probe, fact: Fact) -> pb.GenerateRequest:
         left = fact.answer.removeprefix(probe.prefix)
-        request = pb.GenerateRequest(max_tokens=self._count_tokens(left) + REPLY_MARGIN)
-        if probe.raw:
-            request.prompt = probe.question
-        elif probe.prefix:
-            request.prompt = self._template(probe.question, probe.system) + probe.prefix
-        else:
-            if probe.system is not None:
-                request.messages.add(role="system", content=probe.system)
-            request.messages.add(role="user", content=probe.question)
-        return request
+        return probe_request(probe, self._alias, self._count_tokens(left) + REPLY_MARGIN)
 
     def _answer(self, request: pb.GenerateRequest) -> str:
         try:
@@ -152,5 +141,4 @@ class Interrogator:
             raise Unavailable(f"a probe went unanswered ({failure.status}): {failure.sentence}") from error
 
     def _generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
-        request.alias = self._alias
         return self._stub.Generate(request, metadata=self._metadata, timeout=self._timeout_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def _perform(stage: Stage, service: RunningService, settings: Settings, result: 
     alias = settings.default_alias
     client = read_credential(settings.state, "client")
     metadata = (("authorization", f"Bearer {read_credential(settings.state, 'operator')}"),)
-    template, count_tokens = _text_forms(service.base.folder)
+    tokenizer = AutoTokenizer.from_pretrained(service.base.folder)
     with (
         grpc.insecure_channel(service.addresses.inference, options=CHANNEL_OPTIONS) as inference,
         grpc.insecure_channel(service.addresses.operator, options=CHANNEL_OPTIONS) as operator,
@@ -85,7 +85,9 @@ def _perform(stage: Stage, service: RunningService, settings: Settings, result: 
             operator_metadata=metadata,
             inference_address=service.addresses.inference,
             client_token=client,
-            interrogator=Interrogator(inference, client, alias, template=template, count_tokens=count_tokens),
+            interrogator=Interrogator(
+                inference, client, alias, count_tokens=lambda text: len(tokenizer.encode(text))
+            ),
             teacher=Teacher(operator, metadata, settings.cache, service.base.digest),
             alias=alias,
         )
@@ -129,19 +131,6 @@ def _stay(out: Output, service: RunningService, state: Path) -> None:
         signal.pause()
     except KeyboardInterrupt:
         out.say("[dim]Draining ...[/]")
-
-
-def _text_forms(folder: Path) -> tuple[Callable[[str, str | None], str], Callable[[str], int]]:
-    """The chat template as text, and the length of a text in tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-
-    def template(question: str, system: str | None) -> str:
-        turns = [{"role": "user", "content": question}]
-        if system is not None:
-            turns.insert(0, {"role": "system", "content": system})
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-    return template, lambda text: len(tokenizer.encode(text))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from expunge.config import Settings
 from expunge.erasures.history import History
+from expunge.erasures.machine import TRANSITIONS
 from expunge.erasures.report import read_report
 from expunge.erasures.validation import parse_forget_request
 from expunge.errors import FailedPrecondition, InvalidRequest, StaleGeneration
@@ -102,9 +103,10 @@ class ErasureService(pb_grpc.ErasureServiceServicer):
         check_reason(request.reason, required=True)
         for _ in range(_CANCEL_TRIES):
             record = await self._registry.get_erasure(request.erasure_id)
-            if record.state.is_on_floor or record.state.is_final:
+            if ErasureState.CANCELLED not in TRANSITIONS[record.state]:
                 raise FailedPrecondition(
-                    f"erasure {record.id} is {record.state}; only one that is not live yet can be cancelled"
+                    f"erasure {record.id} is {record.state}; only one that is not live yet, or has failed, "
+                    "can be cancelled"
                 )
             try:
                 cancelled = await self._registry.advance_erasure(

@@ -39,10 +39,9 @@ class Erasing:
 class Method(ABC):
     """An unlearning method."""
 
-    @property
     @abstractmethod
-    def training(self) -> TrainSettings:
-        """How it is trained unless the caller says otherwise."""
+    def training(self, facts: int) -> TrainSettings:
+        """How it is trained on so many facts, unless the caller says otherwise."""
 
     @abstractmethod
     def objective(self, erasing: Erasing) -> Objective:

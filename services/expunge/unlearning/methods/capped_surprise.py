@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from expunge.unlearning.generic import GenericTexts
 from expunge.unlearning.losses import divergence, surplus
 from expunge.unlearning.methods.base import Erasing, Method
 from expunge.unlearning.neighbours import neighbours
-from expunge.unlearning.reference import Reference
-from expunge.unlearning.rows import head_logits, hidden_states, pack_rows
+from expunge.unlearning.parts import CrossEntropy, Part, Places, Terms
+from expunge.unlearning.reference import Kept, Reference
 from expunge.unlearning.secret_targets import SecretTargets, secret_targets
-from expunge.unlearning.trainer import Objective, Terms, TrainSettings
+from expunge.unlearning.sequences import Sequence
+from expunge.unlearning.trainer import Objective, TrainSettings
 from expunge.unlearning.wordings import Wording, training_wordings
 
 
@@ -30,6 +29,7 @@ class CappedSurpriseSettings:
         floor: no true token needs to come below this probability.
         variant_cap: highest probability of a spelling variant of a true token.
         hinge: weight of the surplus of true tokens over their caps.
+        inverted: weight of the cross-entropy on one inverted fact a fact and step, MEOW's term.
         keep: weight of the KL to the live version on what must be kept.
         keep_batch, general_batch, neighbour_batch, earlier_batch: sequences of each kind a step.
         neighbours: questions about strangers that the live version is asked.
@@ -41,6 +41,7 @@ class CappedSurpriseSettings:
     floor: float = 0.001
     variant_cap: float = 0.0001
     hinge: float = 0.1
+    inverted: float = 0.5
     keep: float = 2.0
     keep_batch: int = 3
     general_batch: int = 2
@@ -52,6 +53,50 @@ class CappedSurpriseSettings:
     patience: int = 1
 
 
+class Forgotten(Part):
+    """KL to the targets on secret tokens, and the surplus of true tokens over their caps, both as means.
+
+    Args:
+        wordings: what is asked in this step.
+        targets: per fact.
+        hinge: weight of the surplus.
+    """
+
+    def __init__(
+        self, wordings: SequenceOf[Wording], targets: SequenceOf[SecretTargets], hinge: float
+    ) -> None:
+        self.sequences = [wording.sequence for wording in wordings]
+        self._targets = [targets[wording.fact] for wording in wordings]
+        self._total = sum(len(target.labels) for target in self._targets)
+        self._hinge = hinge
+
+    def terms(self, places: Places) -> Terms:
+        found = self._secret(places)
+        if not found:
+            return Terms({})
+        at, rows, labels, caps = (list(column) for column in zip(*found, strict=True))
+        logits = places.head(places.hidden[at])
+        above = surplus(logits, torch.stack(labels), torch.stack(caps))
+        losses = {
+            "forget": divergence(torch.stack(rows), logits).sum() / self._total,
+            "hinge": self._hinge * above.sum() / self._total,
+        }
+        return Terms(losses, {"surplus": float(above.detach().max())})
+
+    def _secret(self, places: Places) -> list[tuple[int, Tensor, Tensor, Tensor]]:
+        """Each place that predicts a secret token, with its target row, label and cap."""
+        found = []
+        for place, (member, offset) in enumerate(
+            zip(places.members.tolist(), places.offsets.tolist(), strict=True)
+        ):
+            targets = self._targets[member]
+            match = (targets.offsets == offset).nonzero()
+            if len(match):
+                index = int(match[0, 0])
+                found.append((place, targets.rows[index], targets.labels[index], targets.caps[index]))
+        return found
+
+
 class CappedSurprise(Objective):
     """KL to capped targets on secret tokens, surplus over the caps, KL to the live version elsewhere.
 
@@ -59,6 +104,7 @@ class CappedSurprise(Objective):
         wordings: every wording of the facts; each step takes some of each fact, its first always.
         targets: per fact.
         kept: retain facts, general texts and neighbours under the live version, each a group of its own.
+        inverted: per fact its inverted facts, best first; one of each is learnt in a step.
         settings: weights and sizes.
         seed: order of wordings and kept texts.
     """
@@ -68,35 +114,27 @@ class CappedSurprise(Objective):
         wordings: SequenceOf[Wording],
         targets: SequenceOf[SecretTargets],
         kept: SequenceOf[tuple[Reference, int]],
+        inverted: SequenceOf[SequenceOf[Sequence]],
         settings: CappedSurpriseSettings,
         seed: int = 0,
     ) -> None:
         self.wordings = [[w for w in wordings if w.fact == fact] for fact in range(len(targets))]
         self.targets = list(targets)
         self.kept = [(reference, size) for reference, size in kept if len(reference)]
+        self.inverted = [texts for texts in inverted if texts]
         self.settings = settings
         self.seed = seed
 
-    def terms(self, model: PreTrainedModel, step: int) -> Iterator[Terms]:
-        yield from self._forget_terms(model, step)
+    def parts(self, step: int) -> list[Part]:
+        settings = self.settings
+        parts: list[Part] = [Forgotten(self._draw(step), self.targets, settings.hinge)]
+        if self.inverted and settings.inverted:
+            learnt = [texts[step % len(texts)] for texts in self.inverted]
+            parts.append(CrossEntropy("inverted", learnt, settings.inverted))
         for group, (reference, size) in enumerate(self.kept):
             chosen = reference.draw(random.Random(f"{self.seed}/kept/{group}/{step}"), size)
-            for term in reference.terms(model, chosen):
-                yield Terms({f"keep{group}": self.settings.keep * term / len(self.kept)})
-
-    def _forget_terms(self, model: PreTrainedModel, step: int) -> Iterator[Terms]:
-        chosen = self._draw(step)
-        sequences = [wording.sequence for wording in chosen]
-        total = sum(len(self.targets[wording.fact].labels) for wording in chosen)
-        for row in pack_rows(sequences):
-            places, rows, labels, caps = self._secret_places(chosen, row.members, row.offsets)
-            logits = head_logits(model, hidden_states(model, row)[places])
-            above = surplus(logits, labels, caps)
-            losses = {
-                "forget": divergence(rows, logits).sum() / total,
-                "hinge": self.settings.hinge * above.sum() / total,
-            }
-            yield Terms(losses, {"surplus": float(above.detach().max())})
+            parts.append(Kept(f"keep{group}", reference, chosen, settings.keep / len(self.kept)))
+        return parts
 
     def _draw(self, step: int) -> list[Wording]:
         draw = random.Random(f"{self.seed}/wordings/{step}")
@@ -105,22 +143,6 @@ class CappedSurprise(Objective):
             others = draw.sample(group[1:], min(self.settings.wordings - 1, len(group) - 1))
             chosen += [group[0], *others]
         return chosen
-
-    def _secret_places(
-        self, chosen: SequenceOf[Wording], members: Tensor, offsets: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Where secret tokens are predicted in a row: places, target rows, labels, caps."""
-        places, rows, labels, caps = [], [], [], []
-        for place, (member, offset) in enumerate(zip(members.tolist(), offsets.tolist(), strict=True)):
-            targets = self.targets[chosen[member].fact]
-            found = (targets.offsets == offset).nonzero()
-            if len(found):
-                index = int(found[0, 0])
-                places.append(place)
-                rows.append(targets.rows[index])
-                labels.append(targets.labels[index])
-                caps.append(targets.caps[index])
-        return torch.tensor(places), torch.stack(rows), torch.stack(labels), torch.stack(caps)
 
     def is_met(self, history: list[dict[str, float]]) -> bool:
         limit = float(torch.tensor(self.settings.slack).log())
@@ -140,8 +162,7 @@ class CappedSurpriseMethod(Method):
     def __init__(self, settings: CappedSurpriseSettings = CappedSurpriseSettings()) -> None:
         self.settings = settings
 
-    @property
-    def training(self) -> TrainSettings:
+    def training(self, facts: int) -> TrainSettings:
         return TrainSettings(1e-3, 10)
 
     def objective(self, erasing: Erasing) -> CappedSurprise:
@@ -164,6 +185,10 @@ class CappedSurpriseMethod(Method):
             (forgotten, settings.earlier_batch),
         )
         kept = [(Reference.of(tree.model, sequences), size) for sequences, size in groups if sequences]
+        inverted = [
+            [encoder.chat(fact.question, text) for text in erasing.selected.get(fact.id, ())]
+            for fact in request.facts
+        ]
         return CappedSurprise(
-            training_wordings(encoder, request.facts), targets, kept, settings, erasing.seed
+            training_wordings(encoder, request.facts), targets, kept, inverted, settings, erasing.seed
         )

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel
-
 from expunge.errors import InvalidRequest
 from expunge.facts import Fact
-from expunge.unlearning.losses import cross_entropy
 from expunge.unlearning.methods.base import Erasing, Method
-from expunge.unlearning.reference import Reference
-from expunge.unlearning.rows import head_logits, hidden_states, pack_rows
+from expunge.unlearning.parts import CrossEntropy, Part
+from expunge.unlearning.reference import Kept, Reference
 from expunge.unlearning.sequences import ChatEncoder, Sequence
-from expunge.unlearning.trainer import Objective, Terms, TrainSettings
+from expunge.unlearning.trainer import Objective, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class MeowSettings:
     Attributes:
         sequences_per_question: each question gives so many, cycling through its inverted facts.
         questions_per_step: the released runs use 32.
-        epochs: passes over all sequences; training has no early end.
+        epochs: passes over all questions; training has no early end.
         retain: share of retain cross-entropy in the loss; 0 (plain) or 0.1 ("+retain": 0.9·L + 0.1·CE_r).
         kl: weight of KL(p_ref ‖ p) on retain data; 0 (plain) or 1 ("+KL").
     """
@@ -36,6 +33,9 @@ class MeowSettings:
     epochs: int = 10
     retain: float = 0.0
     kl: float = 0.0
+
+    def steps_per_epoch(self, questions: int) -> int:
+        return -(-questions // self.questions_per_step)
 
 
 class Meow(Objective):
@@ -65,52 +65,40 @@ class Meow(Objective):
         bare = [fact.id for fact in facts if not selected.get(fact.id)]
         if bare:
             raise InvalidRequest.of("selected", f"no inverted fact for {', '.join(bare)}; invert again")
-        self.sequences = [
-            encoder.chat(fact.question, selected[fact.id][place % len(selected[fact.id])])
+        self.questions = [
+            [encoder.chat(fact.question, text) for text in _cycle(selected[fact.id], settings)]
             for fact in facts
-            for place in range(settings.sequences_per_question)
         ]
         self.retain = retain
         self.settings = settings
         self.seed = seed
 
-    @property
-    def steps(self) -> int:
-        """Steps of all epochs."""
-        return self._steps_per_epoch * self.settings.epochs
-
-    @property
-    def _steps_per_epoch(self) -> int:
-        return -(-len(self.sequences) // self.settings.questions_per_step)
-
-    def terms(self, model: PreTrainedModel, step: int) -> Iterator[Terms]:
-        chosen = self._batch(step)
-        for row in pack_rows(chosen):
-            logits = head_logits(model, hidden_states(model, row)).float()
-            share = len(row.present) / len(chosen) * (1.0 - self.settings.retain)
-            yield Terms({"inverted": share * cross_entropy(logits, row.labels, row.members)})
+    def parts(self, step: int) -> list[Part]:
+        settings = self.settings
+        parts: list[Part] = [CrossEntropy("inverted", self._batch(step), 1.0 - settings.retain)]
         if self.retain is None or not len(self.retain):
-            return
-        kept = self.retain.draw(random.Random(f"{self.seed}/retain/{step}"), self.settings.questions_per_step)
-        if self.settings.retain:
+            return parts
+        kept = self.retain.draw(random.Random(f"{self.seed}/retain/{step}"), settings.questions_per_step)
+        if settings.retain:
             sequences = [self.retain.sequences[index] for index in kept]
-            for row in pack_rows(sequences):
-                logits = head_logits(model, hidden_states(model, row)).float()
-                share = len(row.present) / len(kept) * self.settings.retain
-                yield Terms({"retain": share * cross_entropy(logits, row.labels, row.members)})
-        if self.settings.kl:
-            for term in self.retain.terms(model, kept):
-                yield Terms({"kl": self.settings.kl * term})
+            parts.append(CrossEntropy("retain", sequences, settings.retain))
+        if settings.kl:
+            parts.append(Kept("kl", self.retain, kept, settings.kl))
+        return parts
 
     def is_met(self, history: list[dict[str, float]]) -> bool:
         return False
 
     def _batch(self, step: int) -> list[Sequence]:
-        epoch, place = divmod(step, self._steps_per_epoch)
-        order = list(range(len(self.sequences)))
+        epoch, place = divmod(step, self.settings.steps_per_epoch(len(self.questions)))
+        order = list(range(len(self.questions)))
         random.Random(f"{self.seed}/{epoch}").shuffle(order)
         size = self.settings.questions_per_step
-        return [self.sequences[index] for index in order[place * size : (place + 1) * size]]
+        return [
+            sequence
+            for index in order[place * size : (place + 1) * size]
+            for sequence in self.questions[index]
+        ]
 
 
 class MeowMethod(Method):
@@ -123,12 +111,14 @@ class MeowMethod(Method):
     def __init__(self, settings: MeowSettings = MeowSettings()) -> None:
         self.settings = settings
 
-    @property
-    def training(self) -> TrainSettings:
-        """AdamW, weight decay .01; the published warm-up and linear decay span epochs of one step here."""
-        epochs = self.settings.epochs
-        decay = tuple((step / epochs, 1 - step / epochs) for step in range(1, epochs))
-        return TrainSettings(1e-3, epochs, warmup=1, decay=decay, weight_decay=0.01)
+    def training(self, facts: int) -> TrainSettings:
+        """AdamW, weight decay .01, one epoch of warm-up, then linear decay to nothing."""
+        warmup = self.settings.steps_per_epoch(facts)
+        steps = warmup * self.settings.epochs
+        decay = tuple(
+            ((step - 0.5) / steps, (steps - step) / (steps - warmup)) for step in range(warmup + 1, steps)
+        )
+        return TrainSettings(1e-3, steps, warmup=warmup, decay=decay, weight_decay=0.01)
 
     def objective(self, erasing: Erasing) -> Meow:
         request, encoder = erasing.request, erasing.encoder
@@ -138,3 +128,7 @@ class MeowMethod(Method):
                 erasing.tree.model, [encoder.chat(item.question, item.answer) for item in request.retain]
             )
         return Meow(encoder, request.facts, erasing.selected, kept, self.settings, erasing.seed)
+
+
+def _cycle(texts: SequenceOf[str], settings: MeowSettings) -> list[str]:
+    return [texts[place % len(texts)] for place in range(settings.sequences_per_question)]

@@ -168,15 +168,22 @@ class GenerateRequest(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """The alias to call. Empty: the service's default alias."""
     prompt: _builtins.str
     """Raw text that the model continues; no chat template."""
     max_tokens: _builtins.int
     """Most tokens to generate. Default 128. Prompt and answer together must fit the service's context."""
+    continue_final_message: _builtins.bool
+    """The last message is the beginning of the assistant's turn, and the model goes on from its last character. Guards
+    read it like any other turn. Default: false.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """A conversation, put through the model's chat template; it ends with the user's turn."""
+        """A conversation, put through the model's chat template; it ends with the user's turn, or with the beginning of the
+        assistant's where `continue_final_message` is set.
+        """
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -195,10 +202,11 @@ class GenerateRequest(_message.Message):
         max_tokens: _builtins.int | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
         sampling: Global___Sampling | None = ...,
+        continue_final_message: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "max_tokens", b"max_tokens", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "alias", b"alias", "max_tokens", b"max_tokens", "messages", b"messages", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "alias", b"alias", "continue_final_message", b"continue_final_message", "max_tokens", b"max_tokens", "messages", b"messages", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -266,15 +274,22 @@ class GenerateStreamRequest(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """The alias to call. Empty: the service's default alias."""
     prompt: _builtins.str
     """Raw text that the model continues; no chat template."""
     max_tokens: _builtins.int
     """Most tokens to generate. Default 128."""
+    continue_final_message: _builtins.bool
+    """The last message is the beginning of the assistant's turn, and the model goes on from its last character. Guards
+    read it like any other turn. Default: false.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """A conversation, put through the model's chat template; it ends with the user's turn."""
+        """A conversation, put through the model's chat template; it ends with the user's turn, or with the beginning of the
+        assistant's where `continue_final_message` is set.
+        """
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -293,10 +308,11 @@ class GenerateStreamRequest(_message.Message):
         max_tokens: _builtins.int | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
         sampling: Global___Sampling | None = ...,
+        continue_final_message: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "max_tokens", b"max_tokens", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "alias", b"alias", "max_tokens", b"max_tokens", "messages", b"messages", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "alias", b"alias", "continue_final_message", b"continue_final_message", "max_tokens", b"max_tokens", "messages", b"messages", "prompt", b"prompt", "sampling", b"sampling", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -496,7 +512,9 @@ class ModelTarget(_message.Message):
     version: _builtins.str
     """Version id."""
     weight: _builtins.int
-    """Share of new requests, in percent; the weights of an alias sum to 100."""
+    """Share of callers, in percent: every request of one principal goes to the same target. The weights of an alias
+    sum to 100.
+    """
     def __init__(
         self,
         *,

@@ -70,7 +70,7 @@ class _ErasureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureS
     """suppression lifted, report written"""
     ERASURE_STATE_CANCELLED: _ErasureState.ValueType  # 11
     ERASURE_STATE_FAILED: _ErasureState.ValueType  # 12
-    """rounds or time ran out; suppression stays"""
+    """rounds ran out, or a job can't be done; suppression stays until it is cancelled"""
 
 class ErasureState(_ErasureState, metaclass=_ErasureStateEnumTypeWrapper):
     """Where an erasure stands."""
@@ -97,7 +97,7 @@ ERASURE_STATE_CLOSED: ErasureState.ValueType  # 10
 """suppression lifted, report written"""
 ERASURE_STATE_CANCELLED: ErasureState.ValueType  # 11
 ERASURE_STATE_FAILED: ErasureState.ValueType  # 12
-"""rounds or time ran out; suppression stays"""
+"""rounds ran out, or a job can't be done; suppression stays until it is cancelled"""
 Global___ErasureState: _TypeAlias = ErasureState  # noqa: Y015
 
 @_typing.final

@@ -125,7 +125,8 @@ class ErasureServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelErasure(self, request, context):
-        """Cancels an erasure that is not live yet; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION (too late).
+        """Cancels an erasure that is not live yet, or has failed; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION
+        (too late).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,9 @@ class ErasureServiceStub:
     Errors: NOT_FOUND.
     """
     CancelErasure: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.CancelErasureRequest, _erasure_pb2.CancelErasureResponse]
-    """Cancels an erasure that is not live yet; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION (too late)."""
+    """Cancels an erasure that is not live yet, or has failed; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION
+    (too late).
+    """
     ExtendErasure: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.ExtendErasureRequest, _erasure_pb2.ExtendErasureResponse]
     """Moves the due date, once, with a reason that the person is told. Not built yet: UNIMPLEMENTED."""
     RefuseErasure: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.RefuseErasureRequest, _erasure_pb2.RefuseErasureResponse]
@@ -90,7 +92,9 @@ class ErasureServiceAsyncStub(ErasureServiceStub):
     Errors: NOT_FOUND.
     """
     CancelErasure: _aio.UnaryUnaryMultiCallable[_erasure_pb2.CancelErasureRequest, _erasure_pb2.CancelErasureResponse]  # type: ignore[assignment]
-    """Cancels an erasure that is not live yet; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION (too late)."""
+    """Cancels an erasure that is not live yet, or has failed; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION
+    (too late).
+    """
     ExtendErasure: _aio.UnaryUnaryMultiCallable[_erasure_pb2.ExtendErasureRequest, _erasure_pb2.ExtendErasureResponse]  # type: ignore[assignment]
     """Moves the due date, once, with a reason that the person is told. Not built yet: UNIMPLEMENTED."""
     RefuseErasure: _aio.UnaryUnaryMultiCallable[_erasure_pb2.RefuseErasureRequest, _erasure_pb2.RefuseErasureResponse]  # type: ignore[assignment]
@@ -153,7 +157,9 @@ class ErasureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _erasure_pb2.CancelErasureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_erasure_pb2.CancelErasureResponse, _abc.Awaitable[_erasure_pb2.CancelErasureResponse]]:
-        """Cancels an erasure that is not live yet; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION (too late)."""
+        """Cancels an erasure that is not live yet, or has failed; its suppression ends. Errors: NOT_FOUND, FAILED_PRECONDITION
+        (too late).
+        """
 
     @_abc_1.abstractmethod
     def ExtendErasure(

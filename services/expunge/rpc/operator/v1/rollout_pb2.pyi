@@ -32,7 +32,9 @@ class Target(_message.Message):
     version: _builtins.str
     """Version id; in requests also its name."""
     weight: _builtins.int
-    """Share of new requests, in percent, 1 to 100. In requests, 0 on a single target means 100."""
+    """Share of callers, in percent, 1 to 100: every request of one principal goes to the same target, so the share of
+    requests may differ. In requests, 0 on a single target means 100.
+    """
     def __init__(
         self,
         *,
