@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from expunge.auditing.policy import DEFAULT_POLICY
 from expunge.config import Settings
 from expunge.erasures.driver import Driver
 from expunge.erasures.event_feed import EventFeed
 from expunge.erasures.machine import EXCLUSIVE
+from expunge.erasures.policy_switch import put_policy_in_force
+from expunge.erasures.report import has_report
 from expunge.erasures.steps import Steps, Verifier
 from expunge.erasures.training_jobs import TrainingJobs
+from expunge.erasures.waiting import Waiting
 from expunge.erasures.work_queue import JobRunner, Urgency, WorkQueue
 from expunge.errors import ExpungeError, FailedPrecondition, Unavailable
 from expunge.observability.logging import get_logger
-from expunge.registry.records import ErasureRecord, EventRecord, JobState
+from expunge.registry.records import ErasureRecord, ErasureState, EventRecord, JobState
 
 if TYPE_CHECKING:
     from expunge.erasures.history import Registry
@@ -52,18 +54,18 @@ class ErasureController:
         self._feed = EventFeed(registry)
         self._queue = WorkQueue(registry, runner, settings.workers)
         jobs = TrainingJobs(registry, self._queue, settings)
-        steps = Steps(registry, jobs, verifier, self._feed, settings, wall)
-        self._driver = Driver(registry, steps, jobs, self._feed)
+        waiting = Waiting(registry, self._feed, wall)
+        steps = Steps(registry, jobs, verifier, self._feed, waiting, settings)
+        self._driver = Driver(registry, steps, jobs, self._feed, waiting)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Go on with everything unfinished, then follow what comes, until cancelled."""
-        if not await self._registry.get_policy():
-            await self._registry.set_policy(DEFAULT_POLICY.digest)
+        if missing := await put_policy_in_force(self._registry):
+            _log.error("policy_not_in_force", detail=missing)
         after_seq = await self._latest_seq()
         self._feed.on_event(self._hear)
-        erasures = [one for one in await self._registry.list_erasures() if not one.state.is_final]
-        for record in sorted(erasures, key=_resumption_order):
+        for record in sorted(await self._unfinished(), key=_resumption_order):
             self._start_erasure(record.id)
         for job in await self._registry.list_jobs(_UNFINISHED):
             if not job.erasure_id:
@@ -76,6 +78,17 @@ class ErasureController:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _unfinished(self) -> list[ErasureRecord]:
+        """Erasures under way, and those that have ended without their report or with jobs left over."""
+        at_work = {job.erasure_id for job in await self._registry.list_jobs(_UNFINISHED)}
+        return [
+            one
+            for one in await self._registry.list_erasures()
+            if not one.state.is_final
+            or one.id in at_work
+            or (one.state is ErasureState.FAILED and not await has_report(self._registry, one))
+        ]
 
     async def _latest_seq(self) -> int:
         """A place in the events not long ago; what is listed after this call covers everything before it."""

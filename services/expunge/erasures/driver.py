@@ -11,6 +11,7 @@ from expunge.erasures.machine import EXCLUSIVE, require_allowed
 from expunge.erasures.report import store_report
 from expunge.erasures.steps import Move, Steps
 from expunge.erasures.training_jobs import TrainingJobs
+from expunge.erasures.waiting import Waiting
 from expunge.errors import DeadlineExceeded, ExpungeError, Overloaded, StaleGeneration, Unavailable
 from expunge.observability.logging import get_logger
 from expunge.registry.records import ErasureRecord, ErasureState
@@ -32,11 +33,14 @@ class Driver:
     the same live version would undo each other, and the second had to start again.
     """
 
-    def __init__(self, registry: Registry, steps: Steps, jobs: TrainingJobs, feed: EventFeed) -> None:
+    def __init__(
+        self, registry: Registry, steps: Steps, jobs: TrainingJobs, feed: EventFeed, waiting: Waiting
+    ) -> None:
         self._registry = registry
         self._steps = steps
         self._jobs = jobs
         self._feed = feed
+        self._waiting = waiting
         self._training = asyncio.Lock()
         self._trains = ""  # the erasure that holds the lock
 
@@ -51,13 +55,13 @@ class Driver:
                     await self._finish(record)
                     return
                 wants = record.state in EXCLUSIVE or record.state is ErasureState.SUPPRESSED
-                if wants and not holds:
-                    holds = await self._take_turn(record)
-                    continue
                 if holds and not wants:
                     self._give_turn()
                     holds = False
                 try:
+                    if wants and not holds:
+                        holds = await self._may_train(record) and await self._take_turn(record)
+                        continue
                     await self._step(record)
                     delay_s, unexpected = _FIRST_DELAY_S, 0
                 except StaleGeneration:
@@ -106,6 +110,7 @@ class Driver:
             version=move.version,
             round=move.round,
             data=move.data,
+            verdicts=move.verdicts,
         )
         _log.info("erasure_moved", erasure_id=record.id, state=move.state.value, version=move.version)
 
@@ -115,10 +120,19 @@ class Driver:
                 await heard.wait()
                 heard.clear()
 
+    async def _may_train(self, record: ErasureRecord) -> bool:
+        """Whether training can begin or go on; waits a while where it can't yet.
+
+        One that goes back after a leak, or goes live with verdicts that count, is not held up.
+        """
+        if record.state in (ErasureState.INVERTING, ErasureState.STAGING):
+            return True
+        return await self._waiting.may_train(record)
+
     async def _take_turn(self, record: ErasureRecord) -> bool:
         """Wait for the right to train; False when the erasure ended first."""
         if self._training.locked():
-            await self._steps.say(record, f"waits for erasure {self._trains} to be live")
+            await self._waiting.say(record, f"waits for erasure {self._trains} to be live")
         turn = asyncio.create_task(self._training.acquire())
         ended = asyncio.create_task(self._until_final(record.id))
         try:
@@ -142,7 +156,7 @@ class Driver:
 
     async def _pause(self, record: ErasureRecord, detail: str, seconds: float) -> None:
         with contextlib.suppress(StaleGeneration, Unavailable):
-            await self._steps.say(record, detail)
+            await self._waiting.say(record, detail)
         await asyncio.sleep(seconds)
 
     async def _fail(self, record: ErasureRecord, why: str, error: Exception) -> None:
@@ -155,8 +169,8 @@ class Driver:
             await self._registry.advance_erasure(record.id, record.state, ErasureState.FAILED, detail=detail)
 
     async def _finish(self, record: ErasureRecord) -> None:
-        if record.state is not ErasureState.CLOSED:
-            await self._jobs.cancel(record.id)
+        """What remains to be done once an erasure has ended. Safe to repeat: a crash may have come first."""
+        await self._jobs.cancel(record.id)
         if record.state is ErasureState.FAILED:
             await store_report(self._registry, record.id)
         _log.info("erasure_ended", erasure_id=record.id, state=record.state.value)

@@ -16,7 +16,7 @@ def memo_figures(candidates: Mapping[str, list[str]], result: MeasureResult) -> 
     shown = list(result.memo)[:MOST_FACTS]
     return {
         "memo_before": result.strength,
-        "memo_variation": result.consistency,
+        "memo_variation": result.variation,
         "candidates": sum(map(len, candidates.values())),
         "memo": {fact: result.memo[fact]["true"] for fact in shown},
         "selected": {

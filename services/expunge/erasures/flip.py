@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expunge.config import Settings
 from expunge.erasures.lineage import is_canary
-from expunge.errors import BelowFloor, StaleGeneration
+from expunge.errors import BelowFloor, FailedPrecondition, StaleGeneration
 from expunge.registry.records import ErasureRecord, ErasureState, Rollout, Target
+from expunge.registry.stager import NO_FREE_SLOT
+from expunge.registry.versions import VERSION_RETIRED
 
 if TYPE_CHECKING:
     from expunge.erasures.history import Registry
@@ -23,6 +25,19 @@ class Flipped:
 
     flip_ms: float
     aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WentBack:
+    """Where the aliases are that served a withdrawn version.
+
+    Attributes:
+        moved: alias → the earlier version that it serves again.
+        stayed: alias → the withdrawn version that it goes on serving, because no earlier one may be served.
+    """
+
+    moved: Mapping[str, str]
+    stayed: Mapping[str, str]
 
 
 class Rebase(Exception):
@@ -40,6 +55,9 @@ class Flip:
         self, record: ErasureRecord, plan: Mapping[str, str], versions: Mapping[str, str]
     ) -> Flipped:
         """Stage the new versions everywhere, then point every alias at its own; the last one makes it live.
+
+        All are staged before the first alias moves, so that they move close together. Where the replicas have
+        no room for that, one version is staged and flipped after the other: each flip frees a slot.
 
         Args:
             plan: alias → version that was trained from.
@@ -59,34 +77,52 @@ class Flip:
         versions_to_stage = tuple(dict.fromkeys(successors.values()))
         longest = 0.0
         try:
-            for version in versions_to_stage:  # all of them first, so that the aliases move close together
-                await self._registry.stage(version, self._timeout_s)
-            for rollout in pending:
-                longest = max(longest, await self._set(record, rollout, successors[rollout.alias]))
+            all_are_staged = await self._stage_all(versions_to_stage)
+            for version in versions_to_stage:
+                if not all_are_staged:
+                    await self._registry.stage(version, self._timeout_s)
+                for rollout in pending:
+                    if successors[rollout.alias] == version:
+                        longest = max(longest, await self._set(record, rollout, version))
         finally:
             for version in versions_to_stage:
                 await self._registry.unstage(version)
         return Flipped(longest, tuple(rollout.alias for rollout in pending))
 
-    async def back(self, record: ErasureRecord, withdrawn: frozenset[str]) -> dict[str, str]:
-        """Point every alias that serves a withdrawn version at what it served before; alias → that version.
+    async def back(self, record: ErasureRecord, withdrawn: frozenset[str]) -> WentBack:
+        """Point every alias that serves a withdrawn version at the newest earlier one that may be served.
+
+        That is one that was not withdrawn and meets the floor. Where there is none, or it was retired, the
+        alias stays as it is: the guard is on, and training goes on from there.
 
         Raises:
-            FailedPrecondition: an alias has no earlier version that meets the floor.
+            FailedPrecondition: no replica could stage the earlier version.
+            DeadlineExceeded: staging it took too long.
         """
         moved: dict[str, str] = {}
+        stayed: dict[str, str] = {}
         for rollout in await self._registry.list_rollouts():
             if withdrawn.isdisjoint(target.version for target in rollout.targets):
                 continue
-            reason = f"erasure {record.id}: version withdrawn after a leak in live verification"
-            arguments = (rollout.alias, rollout.generation, reason, PRINCIPAL, self._timeout_s)
-            prior = await self._prior(rollout.alias, withdrawn)
-            try:
-                change = await self._registry.rollback(*arguments, to_version=prior)
-            except BelowFloor:  # another erasure went live in between: as far back as the floor allows
-                change = await self._registry.rollback(*arguments)
-            moved[rollout.alias] = change.rollout.targets[0].version
-        return moved
+            version = await self._take_back(record, rollout, withdrawn)
+            if version:
+                moved[rollout.alias] = version
+            else:
+                stayed[rollout.alias] = rollout.targets[0].version
+        return WentBack(moved, stayed)
+
+    async def _stage_all(self, versions: Sequence[str]) -> bool:
+        """Stage all `versions`; False, with none staged, where replicas have no room for all at once."""
+        try:
+            for version in versions:
+                await self._registry.stage(version, self._timeout_s)
+        except FailedPrecondition as error:
+            if error.reason != NO_FREE_SLOT or len(versions) == 1:
+                raise
+            for version in versions:
+                await self._registry.unstage(version)
+            return False
+        return True
 
     async def _set(self, record: ErasureRecord, rollout: Rollout, version: str) -> float:
         try:
@@ -105,10 +141,20 @@ class Flip:
             raise Rebase(error.message) from error
         return change.flip_ms
 
-    async def _prior(self, alias: str, withdrawn: frozenset[str]) -> str:
-        for earlier in await self._registry.rollout_history(alias):
-            if withdrawn.isdisjoint(target.version for target in earlier.targets):
-                return max(earlier.targets, key=lambda target: target.weight).version
+    async def _take_back(self, record: ErasureRecord, rollout: Rollout, withdrawn: frozenset[str]) -> str:
+        """The version that the alias was rolled back to; "" where no earlier one may be served."""
+        reason = f"erasure {record.id}: version withdrawn after a leak in live verification"
+        arguments = (rollout.alias, rollout.generation, reason, PRINCIPAL, self._timeout_s)
+        for version in _earlier(await self._registry.rollout_history(rollout.alias), withdrawn):
+            try:
+                await self._registry.rollback(*arguments, to_version=version)
+            except BelowFloor:  # another erasure went live in between: as far back as the floor allows
+                continue
+            except FailedPrecondition as error:
+                if error.reason != VERSION_RETIRED:
+                    raise
+                return ""  # somebody gave it up; what is older still would undo what it was made for
+            return version
         return ""
 
     def _is_flipped(self, rollout: Rollout, plan: Mapping[str, str], versions: Mapping[str, str]) -> bool:
@@ -120,6 +166,13 @@ class Flip:
         if current != plan[rollout.alias]:
             raise Rebase(f"alias {rollout.alias} points at another version than was trained from")
         return False
+
+
+def _earlier(history: Iterable[Rollout], withdrawn: frozenset[str]) -> tuple[str, ...]:
+    """The versions of a history, newest first, without rollouts that a withdrawn version had a part in."""
+    rollouts = [one for one in history if withdrawn.isdisjoint(target.version for target in one.targets)]
+    heaviest = (max(one.targets, key=lambda target: target.weight).version for one in rollouts)
+    return tuple(dict.fromkeys(heaviest))
 
 
 def _successor(rollout: Rollout, plan: Mapping[str, str], versions: Mapping[str, str]) -> str:

@@ -64,6 +64,12 @@ async def store_report(registry: Registry, erasure_id: str) -> StoredReport:
     return await read_report(registry, erasure_id)
 
 
+async def has_report(registry: ReportSource, record: ErasureRecord) -> bool:
+    """Whether the report of an erasure as it stands is stored."""
+    stored = await registry.list_audits(erasure_id=record.id)
+    return any(listed.id == _report_id(record) for listed in stored)
+
+
 async def read_report(registry: ReportSource, erasure_id: str) -> StoredReport:
     """The latest stored report of an erasure.
 

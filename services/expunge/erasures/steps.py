@@ -7,10 +7,7 @@ that move.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +21,8 @@ from expunge.erasures.machine import MAX_REBASES
 from expunge.erasures.report import store_report
 from expunge.erasures.training_jobs import TrainingJobs
 from expunge.erasures.verification import Verification, gateway_addresses
-from expunge.errors import DeadlineExceeded, ExpungeError, FailedPrecondition, Unavailable
+from expunge.erasures.waiting import Waiting
+from expunge.errors import DeadlineExceeded, FailedPrecondition
 from expunge.facts import ForgetRequest
 from expunge.registry.audits import LIVE_LEAK
 from expunge.registry.records import ErasureRecord, Verdict
@@ -33,18 +31,17 @@ from expunge.registry.records import ErasureState as S
 if TYPE_CHECKING:
     from expunge.erasures.history import Registry
 
-_AGAIN_S = 15.0  # a waiting step looks again after so long, also when nothing was heard
-
 
 @dataclass(frozen=True)
 class Move:
-    """Where an erasure goes next, and what its event says; free of fact text."""
+    """Where an erasure goes next, what its event says (free of fact text), and verdicts stored with it."""
 
     state: S
     detail: str = ""
     version: str = ""
     round: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class Verifier(Protocol):
@@ -61,11 +58,7 @@ class Verifier(Protocol):
 
 
 class Steps:
-    """The work of each state.
-
-    Args:
-        wall: epoch seconds, to tell whether an erasure is past its due date.
-    """
+    """The work of each state."""
 
     def __init__(
         self,
@@ -73,15 +66,15 @@ class Steps:
         jobs: TrainingJobs,
         verifier: Verifier,
         feed: EventFeed,
+        waiting: Waiting,
         settings: Settings,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._registry = registry
         self._jobs = jobs
         self._verifier = verifier
         self._feed = feed
+        self._waiting = waiting
         self._settings = settings
-        self._wall = wall
         self._flip = Flip(registry, settings)
 
     async def run(self, record: ErasureRecord) -> Move | None:
@@ -103,19 +96,12 @@ class Steps:
         }[record.state]
         return await step(record, await History.read(self._registry, record.id))
 
-    async def say(self, record: ErasureRecord, detail: str) -> None:
-        """Show why an erasure waits, unless it says so already."""
-        if self._wall() > record.due_at:
-            detail = f"past its due date; {detail}"
-        if (await self._registry.get_erasure(record.id)).detail != detail:
-            await self._registry.advance_erasure(record.id, record.state, record.state, detail=detail)
-
     async def _suppress(self, record: ErasureRecord, history: History) -> Move:
         while True:
             try:
                 seconds = await self._registry.await_guard(record.id, self._settings.lease_s)
             except DeadlineExceeded as error:
-                await self.say(record, error.message)
+                await self._waiting.say(record, error.message)
                 continue
             return Move(S.SUPPRESSED, data={"seconds_suppressed": seconds})
 
@@ -126,23 +112,24 @@ class Steps:
     async def _invert(self, record: ErasureRecord, history: History) -> Move | None:
         withdrawn = frozenset(name for found in history.every("withdrawn") for name in found.values())
         try:
-            moved = await self._flip.back(record, withdrawn) if withdrawn else {}
+            back = await self._flip.back(record, withdrawn)
         except (FailedPrecondition, DeadlineExceeded) as error:
-            await self._wait_for_replicas(record, error)
+            await self._waiting.wait_for_replicas(record, error)
             return None
+        data: dict[str, Any] = {"back_on": back.moved, "no_version_to_go_back_to": back.stayed}
         if record.round > self._settings.max_rounds:
-            return await self._give_up(
-                record, f"still leaks after {record.round - 1} rounds", {"back_on": moved}
-            )
-        plan = await self._plan(record)
+            return await self._give_up(record, f"still leaks after {record.round - 1} rounds", data)
+        if not await self._waiting.may_train(record):
+            return None
+        plan = data["plan"] = await self._plan(record)
         leaking = history.latest("leaking") if record.round > 1 else []
-        data: dict[str, Any] = {"plan": plan, "back_on": moved}
         if record.round == 1 or leaking:
             attempt = Attempt(record.id, record.round, history.rebases)
             result = await self._jobs.invert(attempt, lineages_of(plan)[0], leaking or [])
             data["candidates"] = sum(map(len, result.candidates.values()))
             data["dropped"] = result.dropped
-        return Move(S.MEASURING, data=data)
+        detail = f"no earlier version may be served on alias {', '.join(back.stayed)}" if back.stayed else ""
+        return Move(S.MEASURING, detail and f"{detail}: goes on from the one that leaked, guarded", data=data)
 
     async def _measure(self, record: ErasureRecord, history: History) -> Move:
         attempt, lineages = self._attempt(record, history)
@@ -194,7 +181,7 @@ class Steps:
         except Rebase as change:
             return await self._rebase(record, history, str(change))
         except (FailedPrecondition, DeadlineExceeded) as error:
-            await self._wait_for_replicas(record, error)
+            await self._waiting.wait_for_replicas(record, error)
             return None
         await self._registry.advance_erasure(record.id, S.LIVE, S.LIVE, data={"flip_ms": flipped.flip_ms})
         return None
@@ -210,17 +197,14 @@ class Steps:
         found = await self._verifier.verify(record.id, request, plan, gateways, alongside)
         data = {"verification": found.to_data()}
         if found.leaks:
-            await self._withdraw(record, set(plan.values()))
-            detail = f"live verification brought out {len(found.leaks)} facts; back on the version before"
-            leaks: dict[str, Any] = {"withdrawn": plan, "leaking": sorted(found.leaks), **data}
-            return Move(S.INVERTING, detail, round=record.round + 1, data=leaks)
+            return await self._withdraw(record, plan, {"leaking": sorted(found.leaks), **data})
         if found.is_complete:
             return Move(S.VERIFIED, data=data)
         detail = (
             f"waits to be verified: of {found.asked} probes {found.refused} were refused by the guard of "
             f"another erasure, {found.unanswered} not answered, {found.other_version} went to another version"
         )
-        await self._wait(record, detail, "member:", "rollout:", "erasure:")
+        await self._waiting.wait(record, detail, "member:", "rollout:", "erasure:")
         return None
 
     async def _close(self, record: ErasureRecord, history: History) -> Move:
@@ -245,39 +229,29 @@ class Steps:
                 split = [rollout.alias for rollout in rollouts if is_canary(rollout)]
                 if not split:
                     return plan_of(rollouts)
-                await self.say(record, f"waits for the canary of alias {', '.join(split)} to end")
+                await self._waiting.say(record, f"waits for the canary of alias {', '.join(split)} to end")
                 await heard.wait()
 
     async def _to_train(self, record: ErasureRecord, lineages: Sequence[Lineage]) -> list[Lineage]:
         return [one for one in lineages if not await self._jobs.meets(one.live_version, record.id)]
 
-    async def _withdraw(self, record: ErasureRecord, versions: set[str]) -> None:
-        """Take back the verdicts of versions that leaked, so that they can't go live again."""
+    async def _withdraw(
+        self, record: ErasureRecord, plan: Mapping[str, str], data: Mapping[str, Any]
+    ) -> Move:
+        """Take back the verdicts of versions that leaked, so that they can't go live again.
+
+        In one transaction with the move off the floor: a registry that starts in between would find the
+        alias below the floor and serve it no more.
+        """
         policy = await self._registry.get_policy()
         audit = f"{record.id}-r{record.round}-{LIVE_LEAK}"
-        await self._registry.put_verdicts(
-            [Verdict(name, record.id, policy, False, audit, (LIVE_LEAK,)) for name in sorted(versions)]
-        )
-
-    async def _wait_for_replicas(self, record: ErasureRecord, error: ExpungeError) -> None:
-        """Wait where it is only the replicas that are not ready. Raises `error` where it is anything else."""
-        if error.reason not in _STAGING_MAY_PASS:
-            raise error
-        await self._wait(record, f"waits for replicas: {error.message}", "member:", "rollout:")
-
-    async def _wait(self, record: ErasureRecord, detail: str, *topics: str) -> None:
-        """Say why, then wait until something happens under `topics`, or a while."""
-        await self.say(record, detail)
-        with self._feed.listening(*topics) as heard, contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(heard.wait(), _AGAIN_S)
+        verdicts = [
+            Verdict(name, record.id, policy, False, audit, (LIVE_LEAK,))
+            for name in sorted(set(plan.values()))
+        ]
+        detail = f"live verification brought out {len(data['leaking'])} facts; takes the version back"
+        data = {"withdrawn": dict(plan), **data}
+        return Move(S.INVERTING, detail, round=record.round + 1, data=data, verdicts=tuple(verdicts))
 
     def _attempt(self, record: ErasureRecord, history: History) -> tuple[Attempt, tuple[Lineage, ...]]:
         return Attempt(record.id, record.round, history.rebases), lineages_of(history.plan)
-
-
-_STAGING_MAY_PASS = (
-    "VERSION_NOT_STAGED",
-    "NO_FREE_SLOT",
-    DeadlineExceeded.default_reason,
-    Unavailable.default_reason,
-)

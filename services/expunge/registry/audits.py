@@ -29,7 +29,7 @@ class Audits(Core):
         A failed verdict for a version that is being served does not take it out of service: the erasure must
         be reopened for that. It does keep the version from being served after the next start.
         """
-        await self.write(lambda transaction: _put_verdicts(transaction, verdicts))
+        await self.write(lambda transaction: store_verdicts(transaction, verdicts))
 
     async def list_verdicts(self, version: str = "", erasure_id: str = "") -> list[Verdict]:
         """Verdicts of one version and one erasure (any, when empty), under every policy."""
@@ -137,7 +137,8 @@ class Audits(Core):
         return AuditRecord(audit_id, version, erasure_id, transaction.now)
 
 
-def _put_verdicts(transaction: Transaction, verdicts: Sequence[Verdict]) -> None:
+def store_verdicts(transaction: Transaction, verdicts: Sequence[Verdict]) -> None:
+    """Store verdicts as `Audits.put_verdicts` does, in a transaction that may do more."""
     table = schema.verdicts
     for verdict in verdicts:
         pair = (table.c.version == verdict.version) & (table.c.erasure_id == verdict.erasure_id)

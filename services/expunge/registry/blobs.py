@@ -93,7 +93,8 @@ class BlobStore:
         with storage_errors(f"delete blob {key}"):
             path = self._path(key)
             if self._filesystem.exists(path):
-                self._filesystem.rm(path, recursive=True)
+                with contextlib.suppress(FileNotFoundError):  # somebody else has removed it meanwhile
+                    self._filesystem.rm(path, recursive=True)
 
     def list_keys(self, prefix: str) -> list[str]:
         """Keys of all blobs in a folder and its sub-folders, sorted."""
@@ -107,6 +108,9 @@ class BlobStore:
     def put_folder(self, local_folder: Path, key: str) -> None:
         """Store every file of a folder under `key`. Until all are there `fetch_folder` does not find it.
 
+        A folder that is complete is not opened again, since others may be reading it: only files that it
+        lacks, or that have another size, are put in. So `key` must name the contents.
+
         Raises:
             NotFound: the local folder does not exist or is empty.
             Unavailable: the store failed; calling again completes it.
@@ -114,10 +118,14 @@ class BlobStore:
         files = sorted(path for path in local_folder.rglob("*") if path.is_file())
         if not files:
             raise NotFound(f"there are no files to store in {local_folder}")
-        self.put_bytes(f"{key}/{_PARTIAL}", b"")
-        for file in files:
+        named = {f"{key}/{file.relative_to(local_folder).as_posix()}": file for file in files}
+        if self.exists(key) and self.list_keys(key):
+            named = {name: file for name, file in named.items() if self._size(name) != file.stat().st_size}
+        else:
+            self.put_bytes(f"{key}/{_PARTIAL}", b"")
+        for name, file in named.items():
             with file.open("rb") as stream:
-                self._put_stream(f"{key}/{file.relative_to(local_folder).as_posix()}", stream)
+                self._put_stream(name, stream)
         self.delete(f"{key}/{_PARTIAL}")
 
     def fetch_folder(self, key: str, local_folder: Path) -> Path:
@@ -159,6 +167,14 @@ class BlobStore:
                         file.unlink()
                         removed += 1
         return removed
+
+    def _size(self, key: str) -> int | None:
+        """Bytes of a blob; None where there is none."""
+        with storage_errors(f"look for blob {key}"):
+            try:
+                return int(self._filesystem.size(self._path(key)))
+            except FileNotFoundError:
+                return None
 
     def _put_stream(self, key: str, stream: BinaryIO) -> None:
         with self.receive() as upload:

@@ -186,6 +186,7 @@ class RegistryClient:
         version: str = "",
         round: int | None = None,
         data: Mapping[str, Any] | None = None,
+        verdicts: Sequence[Verdict] = (),
         principal: str = "controller",
     ) -> ErasureRecord:
         """See `Erasures.advance_erasure`."""
@@ -198,6 +199,7 @@ class RegistryClient:
             version=version,
             round=round,
             data=dict(data) if data is not None else None,
+            verdicts=tuple(verdicts),
             principal=principal,
         )
         return cast(ErasureRecord, answer)
@@ -234,6 +236,7 @@ class RegistryClient:
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
         expected_state: JobState | None = None,
+        expected_attempt: int | None = None,
     ) -> JobRecord:
         """See `Jobs.update_job`."""
         answer = await self._connection.call(
@@ -246,6 +249,7 @@ class RegistryClient:
             result=dict(result) if result is not None else None,
             error=error,
             expected_state=expected_state,
+            expected_attempt=expected_attempt,
         )
         return cast(JobRecord, answer)
 

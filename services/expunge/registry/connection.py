@@ -73,7 +73,8 @@ class Connection:
         limit_s = patience_s + 3 * self._lease_s  # a flip may wait for a lease to run out
         reference = self._actor.call.remote(method, arguments, options)
         try:
-            value, error = await asyncio.wait_for(reference, limit_s)
+            async with asyncio.timeout(limit_s):  # `wait_for` loses a cancellation beside the answer
+                value, error = await reference
         except TimeoutError:
             raise Unavailable(
                 f"the registry did not answer '{method}' within {limit_s:g} s; whether it took place is not "

@@ -13,10 +13,11 @@ from sqlalchemy.engine import Connection
 from expunge.errors import AlreadyExists, DeadlineExceeded
 from expunge.facts import ForgetRequest
 from expunge.registry import schema, sealing
+from expunge.registry.audits import store_verdicts
 from expunge.registry.core import Core
 from expunge.registry.erasure_change import erasure_of, find_erasure, is_repeat, move, stale_state
 from expunge.registry.guards import open_request
-from expunge.registry.records import ErasureRecord, ErasureState, MemberKind
+from expunge.registry.records import ErasureRecord, ErasureState, MemberKind, Verdict
 from expunge.registry.transaction import Transaction
 
 _DAY_S = 86400.0
@@ -78,6 +79,7 @@ class Erasures(Core):
         version: str = "",
         round: int | None = None,
         data: Mapping[str, Any] | None = None,
+        verdicts: Sequence[Verdict] = (),
         principal: str = "controller",
     ) -> ErasureRecord:
         """Move an erasure from `expected_state` to `state`, with an event; `state` may be the same one.
@@ -88,6 +90,8 @@ class Erasures(Core):
             detail: replaces the former one; free of fact text.
             version, round: replace the former ones where given.
             data: further facts for the event; free of fact text.
+            verdicts: stored in the same transaction, so that no crash falls between a leak that was found
+                and the erasure's way off the floor.
 
         Raises:
             NotFound: no such erasure.
@@ -108,6 +112,7 @@ class Erasures(Core):
                     return current
                 raise stale_state(current, expected_state)
             changed = {key: value for key, value in columns.items() if getattr(current, key) != value}
+            store_verdicts(transaction, verdicts)
             move(transaction, current, state, changed, data=data, principal=principal)
             return erasure_of(find_erasure(transaction.connection, erasure_id))
 

@@ -65,6 +65,7 @@ class Jobs(Core):
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
         expected_state: JobState | None = None,
+        expected_attempt: int | None = None,
     ) -> JobRecord:
         """Change what is given of a job, with an event; returns it without payload.
 
@@ -75,10 +76,12 @@ class Jobs(Core):
             progress: small figures for operators, kept in plain; free of fact text.
             result, error: encrypted; may hold fact text.
             expected_state: the change is made only in this state.
+            expected_attempt: the change is made only while this attempt is the current one, so that a worker
+                whose job was given to another one can't speak for it any more.
 
         Raises:
             NotFound: no such job.
-            StaleGeneration: the job is not in `expected_state`.
+            StaleGeneration: the job is not in `expected_state`, or in another attempt.
             FailedPrecondition: the job is finished (a worker learns from it that its job was cancelled); with
                 `expected_state` naming its final state it can be queued again.
         """
@@ -97,7 +100,9 @@ class Jobs(Core):
             "sealed_error": error.encode() if error is not None else None,
         }
         return await self.write(
-            lambda transaction: self._update_job(transaction, job_id, columns, payload, expected_state)
+            lambda transaction: self._update_job(
+                transaction, job_id, columns, payload, expected_state, expected_attempt
+            )
         )
 
     def _create_job(self, transaction: Transaction, job: JobRecord) -> JobRecord:
@@ -141,6 +146,7 @@ class Jobs(Core):
         columns: Mapping[str, Any],
         payload: Mapping[str, bytes | None],
         expected: JobState | None,
+        expected_attempt: int | None,
     ) -> JobRecord:
         connection = transaction.connection
         row = _find_job(connection, job_id)
@@ -156,6 +162,7 @@ class Jobs(Core):
         if not changed:
             return self._job_of(connection, row, with_payload=False)
         _require_change_allowed(job_id, current, expected)
+        _require_attempt(job_id, row.attempt, expected_attempt)
         table = schema.jobs
         transaction.execute(
             table.update().where(table.c.id == job_id).values(updated_at=transaction.now, **changed)
@@ -209,4 +216,13 @@ def _require_change_allowed(job_id: str, current: JobState, expected: JobState |
             f"job {job_id} is {current.value} and can't change any more; create a new job",
             reason="JOB_FINISHED",
             metadata={"job": job_id, "state": current.value},
+        )
+
+
+def _require_attempt(job_id: str, current: int, expected: int | None) -> None:
+    if expected is not None and current != expected:
+        raise StaleGeneration(
+            f"job {job_id} is in attempt {current}, not {expected}: another worker has it; leave it there",
+            reason="STALE_ATTEMPT",
+            metadata={"job": job_id, "attempt": str(current)},
         )

@@ -32,6 +32,7 @@ class Signal:
             if remaining <= 0:
                 return False
             try:
-                await asyncio.wait_for(event.wait(), remaining)
+                async with asyncio.timeout(remaining):  # `wait_for` loses a cancellation beside the event
+                    await event.wait()
             except TimeoutError:
                 return condition()

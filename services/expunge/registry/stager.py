@@ -11,6 +11,7 @@ from expunge.registry.core import Core
 from expunge.registry.records import MemberReport, VersionRecord, VersionState
 from expunge.registry.versions import retired
 
+NO_FREE_SLOT = "NO_FREE_SLOT"  # why a staging was refused: replicas hold all the versions they can
 _log = get_logger()
 
 
@@ -98,7 +99,7 @@ class Stager(Core):
                 f"replicas hold {self.capacity} versions, and {len(needed)} would be needed: what aliases "
                 "point at and what is being staged; wait for a staging to end, point aliases at fewer "
                 "versions, or raise adapter_slots",
-                reason="NO_FREE_SLOT",
+                reason=NO_FREE_SLOT,
                 metadata={"slots": str(self.capacity), "needed": str(len(needed))},
             )
 

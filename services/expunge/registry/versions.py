@@ -15,6 +15,8 @@ from expunge.registry.records import Target, VersionKind, VersionRecord, Version
 from expunge.registry.serving_state import current_rollouts, version_of
 from expunge.registry.transaction import Transaction
 
+VERSION_RETIRED = "VERSION_RETIRED"  # why a version was refused: it is out of use
+
 
 class Versions(Core):
     """The part of the registry that knows versions."""
@@ -127,7 +129,7 @@ class Versions(Core):
 
 def retired(version: str) -> FailedPrecondition:
     """The error for using a version that is out of use."""
-    return FailedPrecondition(f"version {version} is retired; choose another", reason="VERSION_RETIRED")
+    return FailedPrecondition(f"version {version} is retired; choose another", reason=VERSION_RETIRED)
 
 
 def find_version(connection: Connection, id_or_name: str) -> VersionRecord:

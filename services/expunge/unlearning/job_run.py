@@ -32,6 +32,7 @@ class JobRegistry(Protocol):
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
         expected_state: JobState | None = None,
+        expected_attempt: int | None = None,
     ) -> JobRecord: ...
     async def get_version(self, id_or_name: str) -> VersionRecord: ...
     async def put_version(self, record: VersionRecord) -> VersionRecord: ...
@@ -70,10 +71,15 @@ class JobRun:
         """
         try:
             record = self.call(
-                self.registry.update_job(self.job.id, progress=progress, expected_state=JobState.RUNNING)
+                self.registry.update_job(
+                    self.job.id,
+                    progress=progress,
+                    expected_state=JobState.RUNNING,
+                    expected_attempt=self.attempt,
+                )
             )
         except (StaleGeneration, FailedPrecondition) as error:
-            raise Cancelled(f"job {self.job.id} was cancelled; nothing of it was kept") from error
+            raise Cancelled(f"job {self.job.id} was cancelled or taken over; this run ends") from error
         if record.state is not JobState.RUNNING or record.attempt != self.attempt:
             raise Cancelled(
                 f"job {self.job.id} is {record.state.value}, attempt {record.attempt}; this run ends"
@@ -112,7 +118,7 @@ class JobRun:
         self.blobs.put_bytes(self.checkpoint_key, checkpoint.to_bytes())
 
     def forget_checkpoint(self) -> None:
-        """Delete the checkpoint of a finished job."""
+        """Delete the checkpoint of a job whose end is stored; another attempt would need it until then."""
         if self.blobs.exists(self.checkpoint_key):
             self.blobs.delete(self.checkpoint_key)
 

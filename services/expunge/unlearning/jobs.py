@@ -128,12 +128,25 @@ class MeasureSpec(_Spec):
 
 @dataclass(frozen=True)
 class MeasureResult(_Spec):
-    """MEMO per fact ({"true": x, "candidates": [..]}), its mean and variation, and the selection."""
+    """MEMO per fact, its mean and variation over the true answers, and the selection.
+
+    Attributes:
+        memo: fact id → {"true": MEMO of the true answer, "candidates": [MEMO of each candidate]}.
+        strength: mean MEMO of the true answers.
+        variation: their coefficient of variation; the lower, the more consistent the memory.
+        selected: fact id → inverted facts to learn.
+    """
 
     memo: dict[str, dict[str, Any]]
     strength: float
-    consistency: float
+    variation: float
     selected: dict[str, list[str]]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote, also before `variation` had its name. Raises InvalidRequest."""
+        renamed = {"variation" if name == "consistency" else name: value for name, value in data.items()}
+        return super().from_dict(renamed)
 
 
 @dataclass(frozen=True)
@@ -161,9 +174,12 @@ class UnlearnSpec(_Spec):
 
 @dataclass(frozen=True)
 class AuditSpec(_Spec):
-    """Audit `version` against erasures; `live_version` is the baseline for what must be kept.
+    """Audit a version against erasures.
 
     Attributes:
+        version: what is audited.
+        erasure_ids: against which erasures, one after the other.
+        live_version: the baseline for what must be kept; "": none.
     """
 
     version: str

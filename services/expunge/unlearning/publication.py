@@ -26,7 +26,7 @@ def store_version(
 ) -> VersionRecord:
     """Store an adapter's two files under its version id; returns the record to register.
 
-    Safe to repeat: equal factors have an equal id, and a folder that is complete is not written twice.
+    Safe to repeat: equal factors have an equal id, and a folder that is complete is not written again.
 
     Raises:
         InvalidAdapter: it does not fit the base model, or a factor is not finite.
@@ -38,8 +38,7 @@ def store_version(
         version = version_id(folder)
         size = (folder / TENSORS_NAME).stat().st_size
         blob = adapter_key(version)
-        if not blobs.exists(blob):
-            blobs.put_folder(folder, blob)
+        blobs.put_folder(folder, blob)
     return VersionRecord(
         id=version,
         kind=VersionKind.ADAPTER,

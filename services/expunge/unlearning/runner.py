@@ -68,36 +68,50 @@ class JobRunner:
             attempt = job.attempt + 1
             try:
                 await self._registry.update_job(
-                    job_id, state=JobState.RUNNING, worker=self.name, attempt=attempt
+                    job_id,
+                    state=JobState.RUNNING,
+                    worker=self.name,
+                    attempt=attempt,
+                    expected_attempt=job.attempt,
                 )
-            except FailedPrecondition:  # cancelled in between
+            except (FailedPrecondition, StaleGeneration):  # cancelled, or taken by another, in between
                 return await self._registry.get_job(job_id)
             return await self._compute(job, attempt)
 
     async def _compute(self, job: JobRecord, attempt: int) -> JobRecord:
+        """Do the job and store its outcome; only then is the checkpoint of no more use to anybody."""
         loop = asyncio.get_running_loop()
+        ended = await self._outcome(job, attempt, loop)
+        if ended.state in (JobState.SUCCEEDED, JobState.CANCELLED):
+            await loop.run_in_executor(self._thread, self._forget_checkpoint, job, attempt, loop)
+        return ended
+
+    async def _outcome(self, job: JobRecord, attempt: int, loop: asyncio.AbstractEventLoop) -> JobRecord:
         try:
             result = await loop.run_in_executor(self._thread, self._do, job, attempt, loop)
-            return await self._finish(job.id, state=JobState.SUCCEEDED, result=result)
+            return await self._finish(job.id, attempt, state=JobState.SUCCEEDED, result=result)
         except Cancelled:
             return await self._registry.get_job(job.id)
         except Unavailable:
             raise
         except ExpungeError as error:
-            return await self._finish(job.id, state=JobState.FAILED, error=error.message)
+            return await self._finish(job.id, attempt, state=JobState.FAILED, error=error.message)
         except Exception as error:
             # its message may quote a fact, so it is named by its type only
             get_logger().error("job_failed", job_id=job.id, job_kind=job.kind.value, exc_info=error)
             return await self._finish(
                 job.id,
+                attempt,
                 state=JobState.FAILED,
                 error=f"{job.kind.value} failed with {type(error).__name__}; the worker's log has the trace",
             )
 
-    async def _finish(self, job_id: str, **changes: Any) -> JobRecord:
-        """Store the outcome, unless the job was cancelled meanwhile."""
+    async def _finish(self, job_id: str, attempt: int, **changes: Any) -> JobRecord:
+        """Store the outcome, unless the job was cancelled or given to another worker meanwhile."""
         try:
-            return await self._registry.update_job(job_id, expected_state=JobState.RUNNING, **changes)
+            return await self._registry.update_job(
+                job_id, expected_state=JobState.RUNNING, expected_attempt=attempt, **changes
+            )
         except (StaleGeneration, FailedPrecondition):
             return await self._registry.get_job(job_id)
 
@@ -109,14 +123,14 @@ class JobRunner:
     def _do(self, job: JobRecord, attempt: int, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         """In the computing thread: the whole job, as a result dictionary."""
         bench = self._warm_bench()
-        run = JobRun(job, attempt, self._registry, bench.blobs, loop)
+        return _dispatch(bench, JobRun(job, attempt, self._registry, bench.blobs, loop))
+
+    def _forget_checkpoint(self, job: JobRecord, attempt: int, loop: asyncio.AbstractEventLoop) -> None:
+        """In the computing thread, once the job has ended."""
         try:
-            result = _dispatch(bench, run)
-        except Cancelled:
-            run.forget_checkpoint()
-            raise
-        run.forget_checkpoint()
-        return result
+            JobRun(job, attempt, self._registry, self._warm_bench().blobs, loop).forget_checkpoint()
+        except Unavailable as error:  # it takes some space; the job is done all the same
+            get_logger().warning("checkpoint_kept", job_id=job.id, exc_info=error)
 
 
 def _dispatch(bench: Workbench, run: JobRun) -> dict[str, Any]:

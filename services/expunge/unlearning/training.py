@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from expunge.errors import InvalidRequest
+from expunge.errors import AlreadyExists, InvalidRequest
 from expunge.registry.records import VersionRecord
 from expunge.unlearning.finetune import TEACHING, Teaching
 from expunge.unlearning.job_run import JobRun
@@ -96,7 +96,25 @@ def _publish(
         source=source,
         max_rank=bench.settings.max_rank,
     )
-    registered = run.call(run.registry.put_version(record))
+    registered = _register(run, record)
     result = trainer.result
     losses = result.history[-1] if result.history else {}
     return TrainedResult(registered.id, result.steps, round(result.seconds, 3), losses, result.converged)
+
+
+def _register(run: JobRun, record: VersionRecord) -> VersionRecord:
+    """Register a version. One of an erasure gets a longer name where its own is taken.
+
+    A training that is repeated after a crash need not end in the same bits, since sums depend on the number
+    of threads; the version of the run before has the name then.
+
+    Raises:
+        AlreadyExists: the name was chosen by an operator and belongs to another version.
+    """
+    try:
+        return run.call(run.registry.put_version(record))
+    except AlreadyExists:
+        if not record.source.startswith("erasure:"):
+            raise
+        longer = replace(record, name=f"{record.name}-{record.id[:12]}")
+        return run.call(run.registry.put_version(longer))

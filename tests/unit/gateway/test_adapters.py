@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, save
 
 from expunge.gateway.operator.adapter_upload import Spool
+from expunge.registry.records import VersionRecord
 from expunge.rpc.operator.v1 import adapter_pb2 as pb
 from expunge.rpc.operator.v1.adapter_pb2_grpc import AdapterServiceStub
 from gateway.conftest import LiveGateway, bearer
@@ -234,3 +235,34 @@ async def test_versions_are_listed_and_retired(live: LiveGateway, good: Upload) 
     assert retired.adapter.state == pb.VERSION_STATE_RETIRED
     left = await stub.ListAdapters(pb.ListAdaptersRequest(), metadata=OPERATOR)
     assert [adapter.id for adapter in left.adapters] == [live.base.id]
+
+
+async def test_pushing_a_known_adapter_again_restores_its_files(
+    live: LiveGateway, good: Upload, tiny_adapter_folders: tuple[Path, Path]
+) -> None:
+    second = Upload.of(tiny_adapter_folders[1], "second", live.base.base_digest)
+    pushed = await push(live, second)
+    blob = (await live.registry.get_version(pushed.adapter.id)).blob
+    live.blobs.delete(f"{blob}/adapter_model.safetensors")
+    assert (await push(live, second)).existed
+    assert live.blobs.get_bytes(f"{blob}/adapter_model.safetensors") == second.tensors
+
+
+async def test_files_stay_when_another_push_took_the_name(
+    live: LiveGateway, good: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        next(iter(tensors.values()))[0, 0] = 0.25
+
+    put_version = live.registry.put_version
+
+    async def taken_first(record: VersionRecord) -> VersionRecord:
+        await put_version(replace(record, id="b2" * 32))
+        return await put_version(record)
+
+    monkeypatch.setattr(live.registry, "put_version", taken_first)
+    before = len(live.blobs.list_keys("adapters"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await push(live, replace(with_tensors(good, change), name="contested"))
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert len(live.blobs.list_keys("adapters")) == before + 2  # the same bytes may be under way elsewhere

@@ -138,6 +138,54 @@ def test_a_folder_is_not_found_before_it_is_complete(store: BlobStore, tmp_path:
     assert store.exists("adapters/a")
 
 
+def _adapter_folder(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "adapter_config.json").write_text("{}")
+    (source / "adapter_model.safetensors").write_bytes(CONTENT)
+    return source
+
+
+def test_a_complete_folder_stays_complete_while_it_is_put_again(store: BlobStore, tmp_path: Path) -> None:
+    source = _adapter_folder(tmp_path)
+    store.put_folder(source, "adapters/a")
+    put_bytes, store.put_bytes = store.put_bytes, _die  # type: ignore[method-assign]
+    store.put_folder(source, "adapters/a")
+    store.put_bytes = put_bytes  # type: ignore[method-assign]
+    assert store.exists("adapters/a")
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "marked"])
+def test_putting_a_damaged_folder_again_mends_it(store: BlobStore, tmp_path: Path, damage: str) -> None:
+    source = _adapter_folder(tmp_path)
+    store.put_folder(source, "adapters/a")
+    tensors = "adapters/a/adapter_model.safetensors"
+    match damage:
+        case "gone":
+            store.delete(tensors)
+        case "cut":
+            store.put_bytes(tensors, CONTENT[:5])
+        case "marked":
+            store.put_bytes("adapters/a/partial.marker", b"")
+    store.put_folder(source, "adapters/a")
+    fetched = store.fetch_folder("adapters/a", tmp_path / "fetched")
+    assert (fetched / "adapter_model.safetensors").read_bytes() == CONTENT
+
+
+def test_an_empty_folder_is_not_taken_for_a_complete_one(tmp_path: Path) -> None:
+    store = BlobStore(f"file://{tmp_path}/blobs")
+    (tmp_path / "blobs" / "adapters" / "a").mkdir(parents=True)
+    source = _adapter_folder(tmp_path)
+    (source / "bad name").write_bytes(b"x")
+    with pytest.raises(InvalidRequest):
+        store.put_folder(source, "adapters/a")
+    assert not store.exists("adapters/a")
+
+
+def _die(key: str, data: bytes) -> None:
+    raise AssertionError(f"{key} was written")
+
+
 def test_uploads_left_by_a_dead_process_are_removed_at_start(tmp_path: Path) -> None:
     store = BlobStore(f"file://{tmp_path}/blobs")
     with store.receive() as upload:

@@ -45,6 +45,19 @@ async def test_update_job_is_compare_and_set(registry: RegistryService) -> None:
         await registry.update_job("job-2", state=JobState.RUNNING)
 
 
+async def test_only_the_current_attempt_speaks_for_a_job(registry: RegistryService) -> None:
+    await registry.create_job(JOB)
+    for attempt in (1, 2):
+        await registry.update_job(
+            "job-1", state=JobState.RUNNING, attempt=attempt, expected_attempt=attempt - 1
+        )
+    with pytest.raises(StaleGeneration, match="attempt 2, not 1") as refused:
+        await registry.update_job("job-1", state=JobState.SUCCEEDED, result={}, expected_attempt=1)
+    assert refused.value.reason == "STALE_ATTEMPT"
+    ended = await registry.update_job("job-1", state=JobState.SUCCEEDED, result={}, expected_attempt=2)
+    assert ended.state is JobState.SUCCEEDED
+
+
 async def test_a_finished_job_changes_only_when_its_state_is_named(registry: RegistryService) -> None:
     await registry.create_job(JOB)
     await registry.update_job("job-1", state=JobState.CANCELLED)

@@ -39,6 +39,11 @@ def test_record_survives_json(record: InvertSpec) -> None:
     assert type(record).from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
+def test_a_measurement_stored_under_the_former_name_of_its_variation_is_read() -> None:
+    stored = {"memo": {}, "strength": 0.8, "consistency": 0.2, "selected": {}}
+    assert MeasureResult.from_dict(stored).variation == 0.2
+
+
 def test_unknown_and_missing_fields_are_named() -> None:
     with pytest.raises(InvalidRequest) as caught:
         InvertSpec.from_dict({"erasure_id": "e", "temperature": 1})

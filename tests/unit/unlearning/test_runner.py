@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from expunge.config import Settings
+from expunge.errors import Unavailable
 from expunge.facts import ErasureKind, Fact, ForgetRequest, QuestionAnswer, Subject
 from expunge.models.load import load_model
-from expunge.registry.records import JobKind, JobRecord, JobState, VersionKind, VersionRecord
+from expunge.registry.records import EventRecord, JobKind, JobRecord, JobState, VersionKind, VersionRecord
 from expunge.registry.service import RegistryService
 from expunge.unlearning.jobs import (
     FineTuneSpec,
@@ -165,6 +167,70 @@ async def test_a_job_goes_on_from_its_checkpoint_on_another_worker(bench: Bench)
     assert not bench.workbench.blobs.exists(key)
 
 
+async def test_a_result_that_could_not_be_stored_is_stored_by_the_next_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_job = bench.registry.update_job
+
+    async def lost(job_id: str, **changes: Any) -> JobRecord:
+        if changes.get("state") is JobState.SUCCEEDED:
+            raise Unavailable("the registry could not be reached")
+        return await update_job(job_id, **changes)
+
+    job_id = await bench.queue("teach", JobKind.FINE_TUNE, replace(TEACH, max_steps=6, target_loss=0.0))
+    monkeypatch.setattr(bench.registry, "update_job", lost)
+    with pytest.raises(Unavailable):
+        await bench.runner.run(job_id)
+    monkeypatch.undo()
+    assert bench.workbench.blobs.exists(f"jobs/{job_id}/checkpoint.safetensors")
+    before = [event.data["progress"] for event in await _progress(bench.registry, job_id)]
+    assert (await bench.runner.run(job_id)).state is JobState.SUCCEEDED
+    after = [event.data["progress"] for event in await _progress(bench.registry, job_id)][len(before) :]
+    assert [progress["step"] for progress in after if progress["stage"] == "training"] == []
+    assert bench.workbench.blobs.list_keys(f"jobs/{job_id}") == []
+
+
+async def test_a_repeated_training_that_ends_in_other_bits_gets_a_name_of_its_own(bench: Bench) -> None:
+    erasure = await bench.registry.create_erasure(REQUEST, ("default",), "operator")
+    base = bench.workbench.loaded.version
+    spec = UnlearnSpec(erasure.id, base, {"f0": ["no"], "f1": ["no"]}, steps=2, learning_rate=1e-2)
+    versions = []
+    for number, rate in enumerate((1e-2, 2e-2)):
+        job = await bench.done(f"u{number}", JobKind.UNLEARN, replace(spec, learning_rate=rate), erasure.id)
+        versions.append(await bench.registry.get_version((job.result or {})["version"]))
+    name = f"erasure-{erasure.id}-r1"
+    assert [version.name for version in versions] == [name, f"{name}-{versions[1].id[:12]}"]
+
+
+async def test_a_run_that_was_superseded_leaves_the_checkpoint_to_its_successor(bench: Bench) -> None:
+    spec = replace(TEACH, max_steps=5000, target_loss=0.0)
+    job_id = await bench.queue("long", JobKind.FINE_TUNE, spec)
+    task = asyncio.create_task(bench.runner.run(job_id))
+    assert [event async for event in _training_events(bench.registry, job_id)]
+    key = f"jobs/{job_id}/checkpoint.safetensors"
+    bench.workbench.blobs.put_bytes(key, b"the successor's")
+    await bench.registry.update_job(job_id, worker="worker-1", attempt=2)
+    left = await task
+    assert (left.state, left.worker) == (JobState.RUNNING, "worker-1")
+    assert bench.workbench.blobs.exists(key)
+
+
+async def test_a_run_that_was_superseded_does_not_end_the_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_version = bench.registry.put_version
+
+    async def superseded(record: VersionRecord) -> VersionRecord:
+        await bench.registry.update_job("teach", worker="worker-1", attempt=2)
+        return await put_version(record)
+
+    monkeypatch.setattr(bench.registry, "put_version", superseded)
+    job_id = await bench.queue("teach", JobKind.FINE_TUNE, replace(TEACH, max_steps=2, target_loss=0.0))
+    left = await bench.runner.run(job_id)
+    assert (left.state, left.attempt) == (JobState.RUNNING, 2)
+    assert bench.workbench.blobs.list_keys(f"jobs/{job_id}") != []
+
+
 async def test_a_job_that_can_not_be_done_fails_with_its_reason(bench: Bench) -> None:
     job_id = await bench.queue("bad", JobKind.FINE_TUNE, FineTuneSpec([], "nothing"))
     await bench.runner.run(job_id)
@@ -182,3 +248,7 @@ async def _training_events(registry: RegistryService, job_id: str) -> AsyncItera
             if event.data.get("progress", {}).get("stage") == "training":
                 seen += 1
                 yield event.data["progress"]["step"]
+
+
+async def _progress(registry: RegistryService, job_id: str) -> list[EventRecord]:
+    return [event for event in await registry.events(f"job:{job_id}", 0, 0.0) if "progress" in event.data]

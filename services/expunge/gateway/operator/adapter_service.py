@@ -120,10 +120,14 @@ class AdapterService(pb_grpc.AdapterServiceServicer):
     async def _store(self, record: VersionRecord, folder: Path) -> tuple[VersionRecord, bool]:
         """Store files, then the record that makes them visible; returns it, and whether it was there before.
 
+        Where another upload takes the name in between, the files stay: they are stored by their contents, and
+        somebody may be pushing the same under another name.
+
         Raises:
             AlreadyExists: the name belongs to another version.
         """
         if (found := await self._find(record.id)) is not None:
+            await asyncio.to_thread(self._blobs.put_folder, folder, found.blob)  # restores what was lost
             return found, True
         named = await self._find(record.name)
         if named is not None:
@@ -133,12 +137,7 @@ class AdapterService(pb_grpc.AdapterServiceServicer):
                 metadata={"version": named.id, "name": record.name},
             )
         await asyncio.to_thread(self._blobs.put_folder, folder, record.blob)
-        try:
-            return await self._registry.put_version(record), False
-        except AlreadyExists:  # another upload took the name meanwhile
-            if await self._find(record.id) is None:
-                await asyncio.to_thread(self._blobs.delete, record.blob)
-            raise
+        return await self._registry.put_version(record), False
 
     async def _find(self, id_or_name: str) -> VersionRecord | None:
         try:
