@@ -1,7 +1,9 @@
 """The interim guard: which prompts are refused from the moment an erasure is accepted until it closes.
 
 A prompt is in scope when it names a subject (`names.py`), also misspelled by a letter (`altered_names.py`),
-asks an erased question without the name (`similarity.py`), or quotes a secret (`secret_spans.py`).
+asks an erased question without the name (`similarity.py`), or quotes a secret or its beginning
+(`secret_spans.py`). Where the operator gave no secrets, the names, addresses and numbers of the answer stand
+in for them, as far as they are telling by themselves; its other words count only together with the question.
 In a conversation everything said so far counts, in any turn. The guard works on words, without embeddings: it
 does not see a translation, a riddle or an encoding, nor a short or well-known name misspelled out of context,
 and it refuses prompts about namesakes who share a surname. Both end with the erasure, which does not rest
@@ -45,6 +47,8 @@ class GuardBook:
                 self._questions.add(guard.erasure_id, question)
             for secret in guard.secrets:
                 self._secrets.add(guard.erasure_id, secret)
+            for span in guard.told:
+                self._secrets.add_told(guard.erasure_id, span)
 
     def match(self, text: str, passing: frozenset[str] = _NONE) -> str | None:
         """The id of an erasure that `text` falls under, or None."""
@@ -75,7 +79,7 @@ class GuardBook:
         for resemblance in altered.values():
             yield from resemblance.named
         yield from self._secrets.quoted(text)
-        quoted = self._secrets.plain(text.words)
+        quoted = self._secrets.needing_support(text)
         for window in self._questions.windows(text, altered):
             yield from self._questions.asked(window)
             if quoted:
