@@ -42,6 +42,14 @@ class Altered:
     named: Ids
 
 
+@dataclass(frozen=True)
+class _Resemblance:
+    """What a word resembles: for sure, and in pairs of part and form that its surroundings decide on."""
+
+    by_itself: Altered
+    unsure: tuple[tuple[str, str], ...]
+
+
 class AlteredNames:
     """Telling parts of many names, found altered. `part_of` gives the erasures with a word in a name."""
 
@@ -74,18 +82,19 @@ class AlteredNames:
     def find(self, text: FoldedText, forms: Callable[[str], tuple[str, ...]]) -> Mapping[int, Altered]:
         """What of `text` is an altered name, by place; `forms` gives what a word may be read as."""
         found: dict[int, Altered] = {}
-        judged: dict[str, tuple[tuple[str, str], ...]] = {}
+        judged: dict[tuple[str, tuple[str, ...]], _Resemblance] = {}
         if not self._ids:
             return found
         for place, word in enumerate(text.words):
             pieces = text.pieces.get(place, ())
             if not pieces and (len(word) < LEAST_LETTERS - 1 or is_common(word)):
                 continue
-            parts = judged.get(word) if not pieces else None
-            if parts is None:
-                parts = judged[word] = tuple(self._parts(word, pieces, forms(word)))
-            if parts:
-                found[place] = self._judge(text, place, parts)
+            resemblance = judged.get((word, pieces))
+            if resemblance is None:
+                parts = tuple(self._parts(word, pieces, forms(word)))
+                resemblance = judged[word, pieces] = self._resemblance(parts)
+            if resemblance.by_itself.named or resemblance.unsure:
+                found[place] = self._judge(text, place, resemblance)
         return found
 
     def _parts(self, word: str, pieces: tuple[str, ...], forms: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -115,15 +124,26 @@ class AlteredNames:
             or (strong and len(after) >= _LEAST_APPENDED and is_common(after) and after not in _PLACE_ENDINGS)
         )
 
-    def _judge(self, text: FoldedText, place: int, parts: tuple[tuple[str, str], ...]) -> Altered:
-        near: Ids = set()
-        named: Ids = set()
-        beside = self._beside(text, place)
+    def _resemblance(self, parts: tuple[tuple[str, str], ...]) -> _Resemblance:
+        sure: Ids = set()
+        unsure = []
         for part, form in parts:
+            if part == form or (len(part) >= _STRONG and part.islower() and not is_common(part)):
+                sure |= self._ids[part]
+            else:
+                unsure.append((part, form))
+        return _Resemblance(Altered(sure, sure), tuple(unsure))
+
+    def _judge(self, text: FoldedText, place: int, resemblance: _Resemblance) -> Altered:
+        if not resemblance.unsure:
+            return resemblance.by_itself
+        near = set(resemblance.by_itself.near)
+        named = set(near)
+        beside = self._beside(text, place)
+        for part, form in resemblance.unsure:
             ids = self._ids[part]
             near |= ids
-            sure = part == form or (len(part) >= _STRONG and part.islower() and not is_common(part))
-            named |= ids if sure or self._is_named(text, place, part, form) else ids & beside
+            named |= ids if self._is_named(text, place, part, form) else ids & beside
         return Altered(near, named)
 
     def _beside(self, text: FoldedText, place: int) -> Ids:
