@@ -5,17 +5,20 @@ In scope are, for each name of a subject:
 - all its words within two more words ('Ada M. Lovelace' for 'Ada Lovelace'), possessive or inflected;
 - a telling part alone: the last word of a person's name, any unusual word of an organisation's. Where that
   part is an ordinary English word ('Long', 'Baker'), only with a capital inside a sentence;
-- digits in place of letters ('L0vel4ce').
+- digits in place of letters ('L0vel4ce');
+- a telling part of five or more letters one letter off, or run together with digits, capitals or other words
+  ('Lovelase', 'AdaLovelacePage'; see `altered_names.py`).
 A first name alone is not in scope: many people share it. It weighs in question similarity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from expunge import facts
 from expunge.auditing.leaks import is_unspaced
+from expunge.erasures.altered_names import Altered, AlteredNames
 from expunge.erasures.folding import TITLES, FoldedText, fold
 from expunge.erasures.words import is_common
 
@@ -34,7 +37,7 @@ _ORGANISATION_WORDS = frozenset(
 )
 _SUFFIXES = ("s", "es", "ns", "em", "om", "u", "ova", "ove", "ovi", "ovu", "ovou")
 _A_ENDINGS = ("y", "u", "ou", "ovi", "e")
-_LEET = (str.maketrans("0134578@$", "oieastbas"), str.maketrans("0134578@$", "oleastbas"))
+_LEET = (str.maketrans("0134578", "oieastb"), str.maketrans("0134578", "oleastb"))
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class NameIndex:
         self._anchored: dict[str, list[_Name]] = {}  # a form of a name's longest word → the name
         self._unspaced: dict[str, set[str]] = {}  # names in scripts without spaces → erasure ids
         self._parts: dict[str, set[str]] = {}  # every word of every name → erasure ids
+        self._altered = AlteredNames(self.part_of)
 
     def add(self, erasure_id: str, name: str) -> None:
         """Watch for `name` on behalf of `erasure_id`."""
@@ -71,7 +75,10 @@ class NameIndex:
             for form in _forms("".join(order)):
                 self._starts.add(form[:_START])
                 self._compact.setdefault(form, set()).add(erasure_id)
+            if len(words) > 1:
+                self._altered.add_whole("".join(order), erasure_id)
         for part in _telling_parts(words, any(map(str.isupper, name))):
+            self._altered.add_part(part, erasure_id)
             for form in _forms(part):
                 self._starts.add(form[:_START])
                 self._telling.setdefault(form, set()).add(erasure_id)
@@ -80,6 +87,10 @@ class NameIndex:
             if len(pair) > 1:
                 for form in _forms(max(pair, key=len)):
                     self._anchored.setdefault(form, []).append(_Name(erasure_id, pair))
+
+    def altered(self, text: FoldedText) -> Mapping[int, Altered]:
+        """Where `text` holds a name misspelled or inside a longer word, by place of the word."""
+        return self._altered.find(text, _read)
 
     def named(self, text: FoldedText) -> Iterable[str]:
         """The erasures whose subjects `text` names, as they are found; an id may come more than once."""
@@ -95,6 +106,10 @@ class NameIndex:
     def part_of(self, word: str) -> set[str]:
         """The erasures that have `word` in a subject's name."""
         return self._parts.get(word, _NOTHING)
+
+    def sounding(self, word: str) -> set[str]:
+        """The erasures that have a telling part of a name that sounds like `word`."""
+        return self._altered.sounding(word)
 
     def _telling_words(self, text: FoldedText) -> Iterable[str]:
         for index, word in enumerate(text.words):
@@ -121,7 +136,10 @@ class NameIndex:
                         yield from self._telling[form]
 
     def _starts_name(self, run: str) -> bool:
-        return len(run) < _START or any(form in self._starts for form in _read(run[:_START]))
+        start = run[:_START]
+        if len(run) < _START or start in self._starts:
+            return True
+        return not start.isalpha() and any(form in self._starts for form in _read(start))
 
     def _nearby_words(self, text: FoldedText) -> Iterable[str]:
         for index, word in enumerate(text.words):

@@ -11,15 +11,17 @@ the prompt is in scope when
     it holds none:            containment ≥ .75, coverage ≥ .60 and w(P ∩ Q) ≥ 1.5
                           or  coverage ≥ .90, w(P ∩ Q) ≥ 2 and nothing else in it looks like a name.
 A word with a capital that no erased question holds counts 1 in w(P), so that the same question about someone
-else falls outside.
+else falls outside. A misspelled part of a name is part of a name; so is, beside the first name, a word that
+sounds like the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from expunge.erasures.altered_names import Altered
 from expunge.erasures.folding import FoldedText, fold
 from expunge.erasures.names import NameIndex
 from expunge.erasures.words import content_stem
@@ -33,6 +35,7 @@ FULL_COVERAGE = 0.90
 FULL_SHARED = 2.0
 SUPPORTING_COVERAGE = 0.50
 STRANGE = 0.6  # a word at least this unusual may be a name, also in lower case
+_BESIDE = 2  # words between a first name and one that sounds like the last name
 _TRIVIAL = 0.45  # words lighter than this bring up a question only together with part of a name
 
 
@@ -87,13 +90,13 @@ class QuestionIndex:
         for part in weights:
             self._by_stem.setdefault(part, {}).setdefault(erasure_id, []).append(added)
 
-    def windows(self, text: FoldedText) -> Iterable[Window]:
+    def windows(self, text: FoldedText, altered: Mapping[int, Altered]) -> Iterable[Window]:
         """Every sentence of `text` and every pair of neighbours that hold a word of an erased question."""
         bounds = [i for i, number in enumerate(text.sentence) if i == 0 or number != text.sentence[i - 1]]
         bounds.append(len(text.words))
         before: Window | None = None
         for start, end in pairwise(bounds):
-            sentence = self._window(text, start, end)
+            sentence = self._window(text, start, end, altered)
             window = sentence if before is None else before | sentence
             if not self._by_stem.keys().isdisjoint(window.weights):
                 yield sentence
@@ -140,10 +143,11 @@ class QuestionIndex:
                 found.update((id(question), question) for question in by_erasure[erasure_id])
         return found.values()
 
-    def _window(self, text: FoldedText, start: int, end: int) -> Window:
+    def _window(self, text: FoldedText, start: int, end: int, altered: Mapping[int, Altered]) -> Window:
         weights: dict[str, float] = {}
         name_stems: dict[str, set[str]] = {}
         strange = set()
+        unknown = []
         for index in range(start, end):
             word = text.words[index]
             content = content_stem(word)
@@ -154,6 +158,21 @@ class QuestionIndex:
                 strange.add(part)
                 weight = 1.0 if text.named[index] else weight
             weights[part] = max(weight, weights.get(part, 0.0))
-            if ids := self._names.part_of(word):
+            ids = self._names.part_of(word)
+            if index in altered:
+                ids = ids | altered[index].near
+            if ids:
                 name_stems[part] = ids
+            elif weight == 1.0:
+                unknown.append((index, part))
+        if name_stems:
+            for index, part in unknown:
+                if ids := self._heard(text, index):
+                    name_stems[part] = ids
         return Window(weights, name_stems, frozenset(strange))
+
+    def _heard(self, text: FoldedText, index: int) -> set[str]:
+        """The erasures with a name of which a part stands beside `index` and another sounds like its word."""
+        around = (*text.words[max(0, index - _BESIDE) : index], *text.words[index + 1 : index + _BESIDE])
+        beside = set().union(*map(self._names.part_of, around))
+        return beside and beside & self._names.sounding(text.words[index])

@@ -22,9 +22,18 @@ _ENDINGS = ("ingly", "edly", "ings", "ing", "ies", "ied", "ers", "est", "ed", "e
 @cache
 def common_words() -> dict[str, int]:
     """Ordinary lower-case English words and their rank, commonest first (`data/common_words.json`)."""
-    text = (files("expunge.erasures") / "data" / "common_words.json").read_text(encoding="utf-8")
-    listed = " ".join(json.loads(text)["words"]).split()
-    return {word: rank for rank, word in enumerate(listed)}
+    return {word: rank for rank, word in enumerate(_listed("common_words.json"))}
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """Words that everyone knows with a capital: places, frequent names (`data/known_names.json`)."""
+    return frozenset(_listed("known_names.json"))
+
+
+def _listed(file: str) -> list[str]:
+    text = (files("expunge.erasures") / "data" / file).read_text(encoding="utf-8")
+    return " ".join(json.loads(text)["words"]).split()
 
 
 def is_common(word: str) -> bool:

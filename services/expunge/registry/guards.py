@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from expunge.facts import ForgetRequest
+from expunge.facts import FUNCTION_WORDS, Fact, ForgetRequest, words
 from expunge.registry import schema, sealing
 from expunge.registry.records import ErasureState, Guard
 from expunge.registry.vault import Vault
 
 _GUARDED = tuple(state.value for state in ErasureState if state.is_guarded)
+_BREAK = re.compile(r"[^\w\s+/&'’-]")
+_POSSESSIVE = re.compile(r"['’]s?$")
 
 
 class GuardReader:
@@ -52,4 +57,29 @@ def guard_of(erasure_id: str, request: ForgetRequest) -> Guard:
         wording for fact in request.facts for wording in (fact.question, *fact.paraphrases)
     )
     secrets = dict.fromkeys(secret for fact in request.facts for secret in fact.secrets)
-    return Guard(erasure_id, request.subjects, tuple(questions), tuple(secrets))
+    names = {_bare(word) for subject in request.subjects for name in subject.names for word in words(name)}
+    told = dict.fromkeys(span for fact in request.facts if not fact.secrets for span in _told(fact, names))
+    return Guard(erasure_id, request.subjects, tuple(questions), tuple(secrets), tuple(told))
+
+
+def _told(fact: Fact, names: set[str]) -> Iterator[str]:
+    """The answer cut at punctuation, function words, and what the question or a subject's name holds."""
+    shown = names | FUNCTION_WORDS | {_bare(word) for word in words(fact.question)}
+    spans: list[list[int]] = []  # where each begins and ends
+    cut, end = True, 0
+    for word in words(fact.answer):
+        place = fact.answer.index(word, end)
+        cut = cut or _BREAK.search(fact.answer, end, place) is not None
+        end = place + len(word)
+        if _bare(word) in shown:
+            cut = True
+        elif cut:
+            spans.append([place, end])
+            cut = False
+        else:
+            spans[-1][1] = end
+    return (fact.answer[start:end] for start, end in spans)
+
+
+def _bare(word: str) -> str:
+    return _POSSESSIVE.sub("", word.casefold())

@@ -67,12 +67,18 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Guard:
-    """What suppression of one erasure looks for in prompts."""
+    """What suppression of one erasure looks for in prompts.
+
+    Attributes:
+        secrets: spans that the operator gave.
+        told: words in a row of answers of which the operator gave no span; some of them are ordinary.
+    """
 
     erasure_id: str
     subjects: tuple[Subject, ...]
     questions: tuple[str, ...]
     secrets: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
