@@ -14,7 +14,7 @@ from expunge.unlearning.neighbours import stranger_names
 from expunge.unlearning.peft_tree import TrainableTree
 from expunge.unlearning.rows import head_logits, hidden_states, pack_rows
 from expunge.unlearning.sequences import ChatEncoder, Sequence, is_function_word, secret_mask
-from expunge.unlearning.targets import SpellingVariants, cap_rows
+from expunge.unlearning.targets import SpellingVariants, cap_rows, unspoken_caps
 
 HIGHEST_CAP = 0.1  # a token the base model itself would guess keeps no more than this
 SHORTEST_OPENING = 4  # letters
@@ -64,7 +64,7 @@ def secret_targets(
         encoder: its chat template.
         facts: what is erased.
         subjects: whose names strangers' names take the place of.
-        floor: no token is capped lower.
+        floor: no token is capped lower, unless it would lead all others there.
         variant_cap: highest probability of a spelling variant.
     """
     asked = [encoder.chat(fact.question, fact.answer) for fact in facts]
@@ -86,6 +86,7 @@ def secret_targets(
             )
             for place in offsets
         ]
+        caps = unspoken_caps(before[index][at], labels, caps, spellings)
         rows = cap_rows(before[index][at], labels, caps, spellings, variant_cap)
         targets.append(SecretTargets(at, labels, caps, rows))
     return targets

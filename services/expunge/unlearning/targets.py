@@ -56,6 +56,22 @@ def cap_rows(
     return assert_distributions(target.float(), "targets")
 
 
+def unspoken_caps(before: Tensor, labels: Tensor, caps: Tensor, variants: Iterable[Tensor]) -> Tensor:
+    """`caps` lowered to half of what the likeliest other token gets, [rows], lest greedy decoding tell it.
+
+    A cap alone does not see to that: where the rest is spread thin, a label cut to its cap can still lead.
+    Arguments as in `cap_rows`.
+    """
+    others = before.double().clone()
+    others[torch.arange(len(labels)), labels] = 0.0
+    for row, same in enumerate(variants):
+        others[row, same] = 0.0
+    sums = others.sum(dim=-1)
+    leading = torch.where(sums > TINY, others.amax(dim=-1) / sums.clamp_min(TINY), 1.0 / before.shape[-1])
+    half = 0.5 * leading  # of what the label leaves: cap = half · (1 − cap)
+    return torch.minimum(caps.double(), half / (1.0 + half)).to(caps.dtype)
+
+
 class SpellingVariants:
     """Tokens that would give the same word away: in another case or spacing, or its next letters.
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.unlearning.targets import SpellingVariants, cap_rows
+from expunge.unlearning.targets import SpellingVariants, cap_rows, unspoken_caps
 
 NONE = torch.empty(0, dtype=torch.long)
 
@@ -43,6 +43,27 @@ def test_every_target_row_sums_to_one(logits: list[float], label: int, cap: floa
     target = cap_rows(before, torch.tensor([label]), torch.tensor([cap]), variants, 0.0001)
     assert float(target.double().sum()) == pytest.approx(1.0, abs=1e-4)
     assert float(target[0, label]) <= cap + 1e-6
+
+
+@given(st.lists(st.floats(-60, 60), min_size=6, max_size=6), st.integers(0, 5), st.floats(1e-4, 0.5))
+def test_the_true_token_never_leads_its_target(logits: list[float], label: int, cap: float) -> None:
+    before = torch.softmax(torch.tensor([logits]), dim=-1)
+    labels, variants = torch.tensor([label]), [torch.tensor([(label + 1) % 6])]
+    caps = unspoken_caps(before, labels, torch.tensor([cap]), variants)
+    assert 0.0 < float(caps) <= cap + 1e-6
+    target = cap_rows(before, labels, caps, variants, 0.0001)[0]
+    assert int(target.argmax()) != label
+    others = [float(target[token]) for token in range(6) if token not in (label, (label + 1) % 6)]
+    assert float(target[label]) <= 0.5 * max(others) + 1e-6
+
+
+def test_a_cap_below_half_of_the_leading_token_stays() -> None:
+    before = torch.tensor([[0.8, 0.15, 0.05]])
+    caps = unspoken_caps(before, torch.tensor([0]), torch.tensor([0.1]), [NONE])
+    assert float(caps) == pytest.approx(0.1)
+    thin = torch.tensor([[0.9, *[0.1 / 99] * 99]])
+    lowered = unspoken_caps(thin, torch.tensor([0]), torch.tensor([0.1]), [NONE])
+    assert float(lowered) == pytest.approx(0.5 / 99, rel=0.01)
 
 
 def test_variants_are_case_twins_and_beginnings_of_the_word() -> None:
