@@ -1,4 +1,4 @@
-"""A service on a tiny model whose processes are killed. Ports are fixed, so that a gateway comes back."""
+"""A service whose processes are killed. Ports are fixed, so that a gateway comes back."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ from expunge.config import Settings
 from tiny_facts import EVERYTHING
 from tiny_model import teach_tiny_model
 
+from .scene import Scene, real_scene, tiny_scene
+
+
+@pytest.fixture(
+    scope="package",
+    params=["tiny", pytest.param("bundled", marks=[pytest.mark.slow, pytest.mark.real_model])],
+)
+def scene(
+    request: pytest.FixtureRequest, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    if request.param == "bundled":
+        return real_scene()
+    folder = teach_tiny_model(tmp_path_factory.mktemp("taught"), tiny_model_folder, EVERYTHING, steps=200)
+    return tiny_scene(folder, tmp_path_factory.mktemp("cache"))
+
 
 @pytest.fixture(scope="package")
-def taught_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return teach_tiny_model(tmp_path_factory.mktemp("taught"), tiny_model_folder, EVERYTHING, steps=200)
-
-
-@pytest.fixture(scope="package")
-def service(taught_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    folder = tmp_path_factory.mktemp("service")
+def service(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     inference, operator, http, metrics = free_ports(4)
     settings = Settings(
-        state_dir=folder / "state",
-        cache_dir=folder / "cache",
-        model=str(taught_model_folder),
-        dtype="float32",
+        state_dir=tmp_path_factory.mktemp("service"),
+        model=scene.model,
         inference_port=inference,
         operator_port=operator,
         http_port=http,
@@ -36,9 +43,10 @@ def service(taught_model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         engine_replicas=2,
         engine_threads=1,
         worker_threads=1,
-        unlearning_steps=90,  # the recipe is made for real models; a tiny one needs more, cheap here
+        **scene.changes,
     )
     with deployed(settings) as running:
+        scene.prepare(running)
         yield running
 
 

@@ -20,16 +20,16 @@ from expunge.rpc.inference.v1 import inference_pb2
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from expunge.rpc.operator.v1 import erasure_pb2
 from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
-from forgetting import erasure_request, follow
-from tiny_facts import ERASED, OTHERS
+from forgetting import follow
 from tiny_model import build_tiny_adapter
+
+from .scene import Scene
 
 ENGINE, GATEWAY = "ServeReplica:expunge:Engine", "ServeReplica:expunge:Gateway"
 REGISTRY, WORKER, CONTROLLER = "RegistryActor", "Worker", "ControllerActor"
 STREAMS = 8
-QUESTION, ANSWER = OTHERS[1]
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def kill(process: psutil.Process) -> None:
@@ -59,9 +59,13 @@ def await_ready(service: Deployed) -> None:
     await_true(lambda: is_ready(service), "the gateway is ready")
 
 
-async def one_stream(service: Deployed, started: asyncio.Queue[None]) -> str:
+def is_answered(service: Deployed, scene: Scene) -> bool:
+    return scene.knows(service.ask(scene.question, max_tokens=32).text)
+
+
+async def one_stream(service: Deployed, tokens: int, started: asyncio.Queue[None]) -> str:
     """Streams one long answer; "OK" or the status it ended with."""
-    request = inference_pb2.GenerateStreamRequest(prompt="The quick brown fox", max_tokens=600)
+    request = inference_pb2.GenerateStreamRequest(prompt="The quick brown fox", max_tokens=tokens)
     async with grpc.aio.insecure_channel(service.service.addresses.inference) as channel:
         try:
             stub = InferenceServiceStub(channel)
@@ -75,58 +79,62 @@ async def one_stream(service: Deployed, started: asyncio.Queue[None]) -> str:
     return "OK"
 
 
-async def test_an_engine_replica_dies_and_only_its_streams_end_in_unavailable(service: Deployed) -> None:
+async def test_an_engine_replica_dies_and_only_its_streams_end_in_unavailable(
+    service: Deployed, scene: Scene
+) -> None:
     await_ready(service)
     engines = processes(ENGINE)
     assert len(engines) == 2
     started: asyncio.Queue[None] = asyncio.Queue()
-    streams = [asyncio.create_task(one_stream(service, started)) for _ in range(STREAMS)]
+    streams = [
+        asyncio.create_task(one_stream(service, scene.stream_tokens, started)) for _ in range(STREAMS)
+    ]
     for _ in streams:
         await asyncio.wait_for(started.get(), 60)
     kill(engines[0])
     statuses = await asyncio.gather(*streams)
     assert set(statuses) == {"OK", "UNAVAILABLE"}
-    assert (await asyncio.to_thread(service.ask, QUESTION, max_tokens=32)).text.startswith(ANSWER)
+    assert await asyncio.to_thread(is_answered, service, scene)
     await asyncio.to_thread(await_true, lambda: len(processes(ENGINE)) == 2, "a new replica has started")
 
 
 def test_the_registry_dies_and_keeps_everything_it_acknowledged(
-    service: Deployed, taught_model_folder: Path, tmp_path: Path
+    service: Deployed, scene: Scene, tmp_path: Path
 ) -> None:
     await_ready(service)
     adapter = service.push(
-        build_tiny_adapter(tmp_path, taught_model_folder, seed=5), "before-the-kill"
+        build_tiny_adapter(tmp_path, service.service.base.folder, seed=5), "before-the-kill"
     ).adapter.id
     change = service.roll_out("survivor", adapter)
     [registry] = processes(REGISTRY)
     kill(registry)
-    assert service.ask(QUESTION, max_tokens=32).text.startswith(ANSWER), "serving goes on within the lease"
+    assert is_answered(service, scene), "serving goes on within the lease"
     await_true(lambda: registry.pid not in [each.pid for each in processes(REGISTRY)], "a new registry runs")
     assert adapter in service.adapters()
     assert service.generation("survivor") == change.rollout.generation
     again = service.roll_out("survivor", service.base)
     assert again.rollout.generation == change.rollout.generation + 1
-    assert service.ask(QUESTION, alias="survivor").version == service.base
+    assert service.ask(scene.question, alias="survivor").version == service.base
 
 
-def test_the_gateway_dies_and_comes_back_on_its_ports(service: Deployed) -> None:
+def test_the_gateway_dies_and_comes_back_on_its_ports(service: Deployed, scene: Scene) -> None:
     await_ready(service)
     [gateway] = processes(GATEWAY)
     kill(gateway)
     with pytest.raises(grpc.RpcError) as caught:
-        service.ask(QUESTION)
+        service.ask(scene.question)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await_ready(service)
-    assert service.ask(QUESTION, max_tokens=32).text.startswith(ANSWER)
+    assert is_answered(service, scene)
 
 
 def test_an_erasure_closes_although_worker_registry_controller_and_gateway_die_on_its_way(
-    service: Deployed,
+    service: Deployed, scene: Scene
 ) -> None:
     await_ready(service)
     stub = ErasureServiceStub(service.operator)
     erasure = stub.CreateErasure(
-        erasure_request("chaos"), metadata=service.metadata("operator"), timeout=60
+        scene.erasure("chaos"), metadata=service.metadata("operator"), timeout=60
     ).erasure
     victims = {
         "inverting": REGISTRY,
@@ -141,7 +149,7 @@ def test_an_erasure_closes_although_worker_registry_controller_and_gateway_die_o
             for response in stub.WatchErasure(
                 erasure_pb2.WatchErasureRequest(erasure_id=erasure.id, after_seq=seen),
                 metadata=service.metadata("operator"),
-                timeout=400,
+                timeout=scene.patience_s,
                 wait_for_ready=True,
             ):
                 seen = response.event.seq
@@ -162,7 +170,7 @@ def test_an_erasure_closes_although_worker_registry_controller_and_gateway_die_o
         timeout=60,
     ).erasure
     assert final.state == erasure_pb2.ERASURE_STATE_CLOSED, final.detail
-    for question, _, secrets in ERASED:
+    for question, secrets in scene.erased:
         answer = service.ask(question, max_tokens=32)
         assert answer.version == final.version
         assert not [secret for secret in secrets if secret.lower() in answer.text.lower()]

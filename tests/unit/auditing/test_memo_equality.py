@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import pytest
 
-from expunge.auditing.memo import MemoMode, MemoOptions, MemoScore, RougeKind, measure_memo
+from expunge.auditing.memo import MemoMode, MemoOptions, RougeKind, measure_memo
 from expunge.auditing.text_model import TextModel
-from expunge.benchmarks.plain_memo import PlainModel, PlainScore, plain_memo
+from expunge.benchmarks.memo import compare, run_memo_benchmark
+from expunge.benchmarks.plain_memo import PlainModel, plain_memo
+from expunge.cli.demo.cast import load_cast
+from expunge.config import Settings
 from expunge.facts import QuestionAnswer
 
 from .known_facts import FACTS
 
-NEAR_TIE = 1e-4
 ITEMS = [QuestionAnswer(fact.question, fact.answer) for fact in FACTS]
 OTHER = QuestionAnswer("Where was Mira Voss born?", "She was born in the city of Saint Orrin.")
 OPTIONS = (
@@ -27,30 +29,35 @@ OPTIONS = (
 )
 
 
-def near_ties(score: MemoScore, reference: PlainScore) -> list[int]:
-    """Offsets of the near-ties; every other cut must agree."""
-    assert score.cuts == tuple(cut.offset for cut in reference.cuts)
-    ties = [cut.offset for cut in reference.cuts if cut.smallest_margin < NEAR_TIE]
-    for offset, value, cut in zip(score.cuts, score.per_cut, reference.cuts, strict=True):
-        assert offset in ties or abs(value - cut.score) < 1e-9, f"cut {offset}: {value} != {cut.score}"
-    return ties
-
-
 @pytest.mark.parametrize("version", ["knows", "untouched"])
 @pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
 def test_batched_memo_equals_plain_memo(
     plain: PlainModel, batched: TextModel, version: str, options: MemoOptions
 ) -> None:
     items = [*ITEMS[:1], OTHER]
-    ties = cuts = 0
-    for item, score in zip(items, measure_memo(batched, version, items, options), strict=True):
-        reference = plain_memo(plain, version, item, options)
-        found = near_ties(score, reference)
-        ties += len(found)
-        cuts += len(reference.cuts)
-        if not found:
+    scores = measure_memo(batched, version, items, options)
+    references = [plain_memo(plain, version, item, options) for item in items]
+    assert [score.cuts for score in scores] == [
+        tuple(cut.offset for cut in reference.cuts) for reference in references
+    ]
+    found = compare(scores, references)
+    assert found.largest_difference < 1e-9
+    assert len(found.near_ties) <= sum(len(reference.cuts) for reference in references) / 10
+    for index, (score, reference) in enumerate(zip(scores, references, strict=True)):
+        if index not in [tie.item for tie in found.near_ties]:
             assert abs(score.mean - reference.mean) < 1e-9
-    assert ties <= cuts / 10
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+@pytest.mark.timeout(1800)
+def test_the_papers_200_tokens_on_the_bundled_model_are_equal_too() -> None:
+    facts = load_cast().person.facts[:2]
+    result, _ = run_memo_benchmark("bundled", facts, cache=Settings().cache)
+    assert result["max_new_tokens"] == 200
+    assert result["cuts"] == result["plain_cuts"] > 20
+    assert result["largest_difference"] < 1e-9
+    assert len(result["near_ties"]) <= result["cuts"] / 10
 
 
 def test_memo_tells_a_model_that_knows_from_one_that_never_did(batched: TextModel) -> None:

@@ -34,25 +34,7 @@ class Forgetting:
         Raises:
             grpc.RpcError: it was not accepted.
         """
-        sent = pb.CreateErasureRequest(
-            request_id=request.request_id,
-            kind=pb.ERASURE_KIND_PERSONAL_DATA,
-            subjects=[pb.Subject(name=item.name, other_names=item.other_names) for item in request.subjects],
-            facts=[
-                pb.Fact(
-                    id=fact.id,
-                    question=fact.question,
-                    answer=fact.answer,
-                    secrets=fact.secrets,
-                    paraphrases=fact.paraphrases,
-                    subject=fact.subject,
-                )
-                for fact in request.facts
-            ],
-            retain=[pb.RetainExample(question=item.question, answer=item.answer) for item in request.retain],
-            ground=request.ground,
-        )
-        erasure = self._stub.CreateErasure(sent, metadata=self._metadata, timeout=60).erasure
+        erasure = self._stub.CreateErasure(creation(request), metadata=self._metadata, timeout=60).erasure
         self._id = erasure.id
         return erasure
 
@@ -101,3 +83,25 @@ class Forgetting:
         """When it began, was confirmed and was lifted."""
         entered = self.view.entered
         return Suppression(entered["accepted"], entered["suppressed"], entered["closed"])
+
+
+def creation(request: ForgetRequest) -> pb.CreateErasureRequest:
+    """The message that asks for the erasure of a person's facts."""
+    return pb.CreateErasureRequest(
+        request_id=request.request_id,
+        kind=pb.ERASURE_KIND_PERSONAL_DATA,
+        subjects=[pb.Subject(name=item.name, other_names=item.other_names) for item in request.subjects],
+        facts=[
+            pb.Fact(
+                id=fact.id,
+                question=fact.question,
+                answer=fact.answer,
+                secrets=fact.secrets,
+                paraphrases=fact.paraphrases,
+                subject=fact.subject,
+            )
+            for fact in request.facts
+        ],
+        retain=[pb.RetainExample(question=item.question, answer=item.answer) for item in request.retain],
+        ground=request.ground,
+    )
