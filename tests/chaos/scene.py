@@ -1,4 +1,4 @@
-"""What a service under fire serves: the tiny model that knows some facts, or SmolLM2 with the demo's adapter."""
+"""What a service under fire serves: the tiny model that knows facts, or SmolLM2 with the demo's adapter."""
 
 from __future__ import annotations
 
