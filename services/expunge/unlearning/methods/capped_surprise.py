@@ -43,7 +43,7 @@ class CappedSurpriseSettings:
     floor: float = 0.001
     variant_cap: float = 0.0001
     hinge: float = 0.1
-    inverted: float = 0.5
+    inverted: float = 0.05
     keep: float = 2.0
     keep_batch: int = 3
     general_batch: int = 2
