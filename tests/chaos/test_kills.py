@@ -86,9 +86,7 @@ async def test_an_engine_replica_dies_and_only_its_streams_end_in_unavailable(
     engines = processes(ENGINE)
     assert len(engines) == 2
     started: asyncio.Queue[None] = asyncio.Queue()
-    streams = [
-        asyncio.create_task(one_stream(service, scene.stream_tokens, started)) for _ in range(STREAMS)
-    ]
+    streams = [asyncio.create_task(one_stream(service, scene.stream_tokens, started)) for _ in range(STREAMS)]
     for _ in streams:
         await asyncio.wait_for(started.get(), 60)
     kill(engines[0])

@@ -11,6 +11,7 @@ from transformers import Cache, PreTrainedModel
 
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.kv import KvPool, KvScratch
+from expunge.inference.output_head import OutputHead
 from expunge.inference.prefix_tree import PrefixTree
 from expunge.lora.slots import SlotTable
 from expunge.models.load import LoadedModel
@@ -28,6 +29,7 @@ class ModelRunner:
     ) -> None:
         self.model = loaded.model.eval()
         self._threads = threads
+        OutputHead.install(self.model)
         self.table = SlotTable.install(self.model, slots, max_rank, base_digest=loaded.digest)
         self.device = self.model.device
         self.dtype = self.model.dtype

@@ -122,21 +122,27 @@ class Trial:
         )
         result = Trainer(self.tree.model, objective, settings).run(show)
         self.local.load_adapter(AFTER, self.tree.adapter())
-        report = audit_version(self.local, AFTER, request, baseline=LIVE)
         after = self.recall(AFTER, unseen)
         return {
             "prepare_s": round(prepared, 1),
             "train_s": round(result.seconds, 1),
             "steps": result.steps,
             "converged": result.converged,
+            **self.audit(request),
+            "kept": [before["kept"], sum(self.recall(AFTER, kept)), len(kept)],
+            "unseen": [before["unseen"], sum(after), len(unseen)],
+            "unseen_lost": [fact.id for fact, hit in zip(unseen, after, strict=True) if not hit],
+        }
+
+    def audit(self, request: ForgetRequest) -> dict[str, Any]:
+        """What the product's own audit finds in AFTER."""
+        report = audit_version(self.local, AFTER, request, baseline=LIVE)
+        return {
             "leaks": {
                 f.name: [f.erased.hits, f.erased.n, f.control.hits, f.control.n] for f in report.figures
             },
             "audit_passed": report.passed,
             "failed_gates": list(report.failed_gates),
-            "kept": [before["kept"], sum(self.recall(AFTER, kept)), len(kept)],
-            "unseen": [before["unseen"], sum(after), len(unseen)],
-            "unseen_lost": [fact.id for fact, hit in zip(unseen, after, strict=True) if not hit],
             "evidence": [f"{e.prompt} {e.prefix} => {e.reply}" for e in report.evidence],
         }
 
