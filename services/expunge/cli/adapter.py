@@ -64,15 +64,10 @@ def base_digest_of(stub: AdapterServiceStub, session: Session) -> str:
     Raises:
         FailedPrecondition: none has been registered yet.
     """
-    request = pb.ListAdaptersRequest()
-    while True:
-        listed = stub.ListAdapters(request, metadata=session.metadata("operator"), timeout=session.timeout_s)
-        for item in listed.adapters:
-            if item.kind == pb.VERSION_KIND_BASE:
-                return item.base_digest
-        if not listed.next_page_token:
-            raise FailedPrecondition("no base model has been registered yet; start the service first")
-        request.page_token = listed.next_page_token
+    for item in session.listed(stub.ListAdapters, pb.ListAdaptersRequest()).adapters:
+        if item.kind == pb.VERSION_KIND_BASE:
+            return str(item.base_digest)
+    raise FailedPrecondition("no base model has been registered yet; start the service first")
 
 
 @command(app, "push")
@@ -112,10 +107,7 @@ def list_adapters(
     """List versions, newest first."""
     with session.operator_channel() as channel:
         request = pb.ListAdaptersRequest(include_retired=retired)
-        stub = AdapterServiceStub(channel)
-        response = stub.ListAdapters(
-            request, metadata=session.metadata("operator"), timeout=session.timeout_s
-        )
+        response = session.listed(AdapterServiceStub(channel).ListAdapters, request)
     session.out.document(as_dict(response))
     rows = [
         (short(item.id), item.name, item.rank or "-", item.source, _state(item), moment(item.created_at))

@@ -34,9 +34,7 @@ def list_erasures(
     """List erasures, newest first."""
     request = pb.ListErasuresRequest(states=[_state_number(word) for word in state or ()])
     with session.operator_channel() as channel:
-        response = ErasureServiceStub(channel).ListErasures(
-            request, metadata=session.metadata("operator"), timeout=session.timeout_s
-        )
+        response = session.listed(ErasureServiceStub(channel).ListErasures, request)
     session.out.document(as_dict(response))
     rows = [
         (
@@ -111,7 +109,7 @@ def cancel(
 
 @command(app, "report")
 def report(session: Session, erasure_id: ErasureId) -> None:
-    """Read the report of a closed erasure. It is unsigned so far."""
+    """Read the report of an erasure that has closed or failed. It is unsigned so far."""
     with session.operator_channel() as channel:
         response = ErasureServiceStub(channel).GetReport(
             pb.GetReportRequest(erasure_id=erasure_id),

@@ -73,6 +73,19 @@ class Session:
         with grpc.insecure_channel(self.operator_address, options=CHANNEL_OPTIONS) as channel:
             yield channel
 
+    def listed(self, call: Callable[..., Any], request: Any) -> Any:
+        """The answer to a listing of operators, with the entries of every page."""
+        whole = None
+        while whole is None or request.page_token:
+            page = call(request, metadata=self.metadata("operator"), timeout=self.timeout_s)
+            request.page_token = page.next_page_token
+            if whole is None:
+                whole = page
+            else:
+                whole.MergeFrom(page)
+        whole.next_page_token = ""
+        return whole
+
     def metadata(self, role: str) -> Metadata:
         """The call metadata that carries the token for `role`; empty when there is none."""
         token = self._token or read_credential(self.state, role)

@@ -91,13 +91,8 @@ class Interrogator:
         self._streams = streams
         self._timeout_s = timeout_s
 
-    def examine(
-        self,
-        facts: Iterable[Fact],
-        on_reply: Callable[[], None] = lambda: None,
-        kinds: Sequence[ProbeKind] = ASKED,
-    ) -> Interrogation:
-        """Asks every probe of `kinds` about `facts`, greedily.
+    def examine(self, facts: Iterable[Fact], on_reply: Callable[[], None] = lambda: None) -> Interrogation:
+        """Asks every probe of the kinds ASKED about `facts`, greedily.
 
         Raises:
             Unavailable: a probe was refused or failed; a probe without an answer proves nothing.
@@ -106,7 +101,7 @@ class Interrogator:
             (probed, probe)
             for probed in map(ProbedFact, facts)
             for probe in probed.probes
-            if probe.kind in kinds
+            if probe.kind in ASKED
         ]
 
         def one(pair: tuple[ProbedFact, Probe]) -> Reply:

@@ -31,7 +31,6 @@ from expunge.rpc.operator.v1 import rollout_pb2
 from expunge.rpc.operator.v1.rollout_pb2_grpc import RolloutServiceStub
 
 STREAMS = 8
-ASKED_BEFORE = (ProbeKind.DIRECT, ProbeKind.PARAPHRASE)  # that it goes on after a prefix needs no showing
 ANSWER_TOKENS = 32
 SHARE_OF_CAPACITY = 0.5
 CALIBRATION_S = 4.0
@@ -129,7 +128,7 @@ class Scenario:
         held_out = facts_of(self._cast.held_out)
         with self._stage.step(f"Ask about {person.subject.name}: the model tells"):
             with self._stage.bar("asking") as bar:
-                before = self._interrogator.examine(person.facts, lambda: bar({}), ASKED_BEFORE)
+                before = self._interrogator.examine(person.facts, lambda: bar({}))
             self._stage.show(answers_table(person.facts, {"the model answers": before}))
             kept = self._interrogator.correct(held_out)
             self._result.facts_erased = 0

@@ -67,9 +67,7 @@ def answers_table(facts: tuple[Fact, ...], interrogations: dict[str, Interrogati
 
 
 def _shown(share: Share, some: str = "default", none: str = "default") -> str:
-    """Hits of n with the Wilson 95 % interval; – where none was asked."""
-    if not share.n:
-        return "–"
+    """Hits of n with the Wilson 95 % interval, in colour `some` where there are any."""
     lower, upper = share.interval
     colour = some if share.hits else none
     return f"[{colour}]{share.hits:.0f}/{share.n}[/]  [dim]\\[{lower:.3f}–{upper:.3f}][/]"
