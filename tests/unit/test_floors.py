@@ -81,9 +81,18 @@ def test_the_registry_imports_no_model_library() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("module", ["expunge.registry.actor", "expunge.erasures.actor"])
-def test_what_must_restart_fast_loads_no_model_library(module: str) -> None:
-    """Nor by way of other rooms: registry and controller are each a process of their own."""
-    program = f"import sys, {module}; print(*(set({HEAVY!r}) & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("expunge.registry.actor", HEAVY),
+        ("expunge.erasures.actor", HEAVY),
+        ("expunge.gateway.deployment", HEAVY[1:]),  # checks the tensors of pushed adapters with torch
+        ("expunge.gateway.launch", HEAVY[1:]),
+        ("expunge.cli.demo.play", HEAVY[1:]),
+    ],
+)
+def test_what_must_start_fast_loads_no_model_library(module: str, heavy: tuple[str, ...]) -> None:
+    """Nor by way of other rooms: each is a process of its own."""
+    program = f"import sys, {module}; print(*(set({heavy!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

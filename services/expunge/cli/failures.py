@@ -123,20 +123,25 @@ def of_call(error: grpc.RpcError) -> Failure:
         elif packed.Is(error_details_pb2.PreconditionFailure.DESCRIPTOR):
             unmet = error_details_pb2.PreconditionFailure()
             packed.Unpack(unmet)
-            details += [f"{item.subject}: {item.description}" for item in unmet.violations]
+            details += [
+                ": ".join(filter(None, (item.subject, item.description))) for item in unmet.violations
+            ]
         elif packed.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             info_retry = error_details_pb2.RetryInfo()
             packed.Unpack(info_retry)
             retry = f"Try again in {info_retry.retry_delay.ToTimedelta().total_seconds():.1f} s."
     sentence = error.details() or status.name
+    remedy = retry or _REMEDIES.get(status, "")
     if status is grpc.StatusCode.UNAVAILABLE and attached is None:
         sentence = "The service can't be reached."
+    elif status is grpc.StatusCode.UNAVAILABLE:
+        remedy = retry  # it runs, and says itself what is wrong
     return Failure(
         code=_BY_STATUS.get(status, ExitCode.FAILED),
         status=status.name,
         sentence=sentence,
         reason=reason,
-        remedy=retry or _REMEDIES.get(status, ""),
+        remedy=remedy,
         details=tuple(item for item in details if item not in sentence),
     )
 

@@ -61,8 +61,8 @@ class Output:
             self.console.print(empty)
             return
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
+        for index, column in enumerate(columns):
+            table.add_column(column, overflow="fold", no_wrap=index == 0)  # ids come first, to be copied
         for row in rows:
             table.add_row(*(escape(str(value)) for value in row))
         self.console.print(table)

@@ -1,4 +1,8 @@
-"""The engine as a Serve deployment."""
+"""The engine as a Serve deployment.
+
+Model libraries are imported where a replica starts: launchers and gateways, which need this module to name
+the deployment, start seconds sooner without them.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,22 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ray import serve
 
 from expunge.config import Settings, thread_environment
 from expunge.errors import ExpungeError
-from expunge.inference.elastic_threads import ElasticThreads
-from expunge.inference.engine import Engine
 from expunge.inference.limits import EngineLimits
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.stats import EngineStats
 from expunge.inference.version_follower import VersionFollower
-from expunge.models.load import load_model
 from expunge.observability.logging import configure_logging
 from expunge.registry.blobs import BlobStore
 from expunge.registry.client import RegistryClient
+
+if TYPE_CHECKING:
+    from expunge.inference.engine import Engine
 
 NAME = "Engine"
 CPUS = 0.5  # for placing; the threads are set by `engine_threads`
@@ -48,11 +52,7 @@ class EngineDeployment:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logging("engine")
         self._settings = settings
-        loaded = await _in_passing_thread(
-            partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
-        )
-        threads = ElasticThreads(settings.resolved_engine_threads)
-        self._engine = Engine(loaded, EngineLimits.of(settings), threads=threads)
+        self._engine = await _loaded_engine(settings)
         self._engine.start()
         self._follower = VersionFollower(
             registry=RegistryClient(lease_s=settings.lease_s),
@@ -105,6 +105,18 @@ class EngineDeployment:
         await asyncio.gather(self._following, return_exceptions=True)
         await self._follower.leave()
         await asyncio.to_thread(self._engine.close)
+
+
+async def _loaded_engine(settings: Settings) -> Engine:
+    from expunge.inference.elastic_threads import ElasticThreads
+    from expunge.inference.engine import Engine
+    from expunge.models.load import load_model
+
+    loaded = await _in_passing_thread(
+        partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
+    )
+    threads = ElasticThreads(settings.resolved_engine_threads)
+    return Engine(loaded, EngineLimits.of(settings), threads=threads)
 
 
 async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from expunge.errors import Unavailable
 from expunge.gateway.operator.adapter_upload import Spool
 from expunge.registry.records import VersionRecord
 from expunge.rpc.operator.v1 import adapter_pb2 as pb
@@ -266,3 +267,18 @@ async def test_files_stay_when_another_push_took_the_name(
         await push(live, replace(with_tensors(good, change), name="contested"))
     assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert len(live.blobs.list_keys("adapters")) == before + 2  # the same bytes may be under way elsewhere
+
+
+def fill(spool: Spool) -> None:
+    """An upload that meets a full disk."""
+    with spool.folder() as folder, Path("/dev/full").open("wb") as full:
+        (folder / "begun").write_bytes(b"a")
+        full.write(b"a" * 2**16)
+
+
+async def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool" / "gateway")
+    spool.sweep()
+    with pytest.raises(Unavailable, match=r"No space left on device.*disk space"):
+        fill(spool)
+    assert not list((tmp_path / "spool" / "gateway").iterdir())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 from rich.console import Console
 from rich.markup import escape
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
 
 from expunge.cli.demo.cast import load_cast
 from expunge.cli.demo.interrogation import Interrogator
@@ -73,7 +73,6 @@ def _perform(stage: Stage, service: RunningService, settings: Settings, result: 
     alias = settings.default_alias
     client = read_credential(settings.state, "client")
     metadata = (("authorization", f"Bearer {read_credential(settings.state, 'operator')}"),)
-    tokenizer = AutoTokenizer.from_pretrained(service.base.folder)
     with (
         grpc.insecure_channel(service.addresses.inference, options=CHANNEL_OPTIONS) as inference,
         grpc.insecure_channel(service.addresses.operator, options=CHANNEL_OPTIONS) as operator,
@@ -87,7 +86,7 @@ def _perform(stage: Stage, service: RunningService, settings: Settings, result: 
             inference_address=service.addresses.inference,
             client_token=client,
             interrogator=Interrogator(
-                inference, client, alias, count_tokens=lambda text: len(tokenizer.encode(text))
+                inference, client, alias, count_tokens=_token_counter(service.base.folder)
             ),
             teacher=Teacher(operator, metadata, settings.cache, service.base.digest),
             alias=alias,
@@ -132,6 +131,18 @@ def _stay(out: Output, service: RunningService, state: Path) -> None:
         signal.pause()
     except KeyboardInterrupt:
         out.say("[dim]Draining ...[/]")
+
+
+def _token_counter(folder: Path) -> Callable[[str], int]:
+    """Length of a text in tokens; transformers, slow to import, only for models without a tokenizer.json."""
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        tokenizer = Tokenizer.from_file(str(file))
+        return lambda text: len(tokenizer.encode(text).ids)
+    from transformers import AutoTokenizer
+
+    slow = AutoTokenizer.from_pretrained(folder)
+    return lambda text: len(slow.encode(text))
 
 
 @contextmanager

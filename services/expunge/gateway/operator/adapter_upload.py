@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from expunge.errors import DataLoss, InvalidAdapter, InvalidRequest
+from expunge.errors import DataLoss, InvalidAdapter, InvalidRequest, Unavailable
 from expunge.gateway.names import check_version_name
 from expunge.lora.files import CONFIG_NAME, TENSORS_NAME
 from expunge.rpc.operator.v1 import adapter_pb2 as pb
@@ -54,9 +54,22 @@ class Spool:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A fresh folder, removed at the end whatever happens."""
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="adapter-") as name:
-            yield Path(name)
+        """A fresh folder, removed at the end whatever happens.
+
+        Raises:
+            Unavailable: the file system failed within; it may be full.
+        """
+        try:
+            with tempfile.TemporaryDirectory(dir=self._folder, prefix="adapter-") as name:
+                yield Path(name)
+        except OSError as error:
+            if error.errno is None:  # a time limit, say; the file system gives numbers
+                raise
+            raise Unavailable(
+                f"the gateway could not keep the upload ({error.strerror}); nothing was changed. Check its "
+                "disk space, then send it again",
+                reason="SPOOL_FAILED",
+            ) from error
 
 
 @contextmanager
