@@ -70,14 +70,12 @@ class WaitingQueue:
                     continue
                 if task.needs_row and rows_blocked:
                     continue
-                joins = not taken or (
-                    task.version == taken[0].version
-                    and tokens + len(task.tokens) <= most_tokens
-                    and total + cost(task) <= budget
-                )
-                if joins:
+                if taken and (task.version != taken[0].version or tokens + len(task.tokens) > most_tokens):
+                    continue
+                price = cost(task)
+                if not taken or total + price <= budget:
                     taken.append(task)
-                    total += cost(task)
+                    total += price
                     tokens += len(task.tokens)
             self._tasks = [task for task in self._tasks if task not in taken]
         return taken

@@ -82,6 +82,59 @@ async def kill_registry(registry: RegistryClient) -> None:
     assert await registry.process_id() != pid
 
 
+class Writers:
+    """Three clients that write without pause, and what they were told was done."""
+
+    def __init__(self, registry: RegistryClient) -> None:
+        self._registry = registry
+        self._is_writing = True
+        self.jobs: list[str] = []
+        self.erasures: dict[str, str] = {}
+        self.generations: list[int] = []
+        self.tasks = [
+            asyncio.create_task(write())
+            for write in (self._write_jobs, self._write_erasures, self._move_the_alias)
+        ]
+
+    async def stop(self) -> None:
+        """Let each finish what it is at."""
+        self._is_writing = False
+        await asyncio.gather(*self.tasks)
+
+    async def _write_jobs(self) -> None:
+        while self._is_writing:
+            job_id = f"job-{len(self.jobs)}"
+            job = JobRecord(job_id, JobKind.AUDIT, JobState.QUEUED, spec={"id": job_id})
+            await self._registry.create_job(job)
+            await self._registry.update_job(job_id, state=JobState.RUNNING, expected_state=JobState.QUEUED)
+            self.jobs.append(job_id)
+
+    async def _write_erasures(self) -> None:
+        while self._is_writing:
+            number = len(self.erasures)
+            erasure = await self._registry.create_erasure(forget(number), ["default"], "operator")
+            self.erasures[f"request-{number}"] = erasure.id
+
+    async def _move_the_alias(self) -> None:
+        while self._is_writing:
+            generation = self.generations[-1] if self.generations else 1
+            target = Target(f"sha-{'ab'[generation % 2]}")
+            change = await self._registry.set_rollout("default", [target], generation, "swap", "tester", 30.0)
+            self.generations.append(change.rollout.generation)
+
+
+async def assert_stored(registry: RegistryClient, writers: Writers) -> None:
+    """Everything that was acknowledged is there, and nothing else is."""
+    jobs = {job.id: job.state for job in await registry.list_jobs()}
+    assert [jobs[job_id] for job_id in writers.jobs] == [JobState.RUNNING] * len(writers.jobs)
+    erasures = {erasure.request_id: erasure.id for erasure in await registry.list_erasures()}
+    assert erasures == writers.erasures
+    last = len(writers.generations) + 1
+    assert writers.generations == list(range(2, last + 1))
+    history = await registry.rollout_history("default")
+    assert [rollout.generation for rollout in history] == list(range(last, 0, -1))
+
+
 async def test_everything_acknowledged_survives_kill_9_and_members_follow_on(
     registry: RegistryClient, record_property: Callable[[str, object], None]
 ) -> None:
@@ -94,53 +147,20 @@ async def test_everything_acknowledged_survives_kill_9_and_members_follow_on(
         Member(registry, "engine-0", MemberKind.ENGINE),
     ]
     following = [asyncio.create_task(member.follow()) for member in members]
-    acknowledged_jobs: list[str] = []
-    acknowledged_erasures: dict[str, str] = {}
-    generations: list[int] = []
-    writing = True
-
-    async def write_jobs() -> None:
-        while writing:
-            job_id = f"job-{len(acknowledged_jobs)}"
-            await registry.create_job(JobRecord(job_id, JobKind.AUDIT, JobState.QUEUED, spec={"id": job_id}))
-            await registry.update_job(job_id, state=JobState.RUNNING, expected_state=JobState.QUEUED)
-            acknowledged_jobs.append(job_id)
-
-    async def write_erasures() -> None:
-        while writing:
-            number = len(acknowledged_erasures)
-            erasure = await registry.create_erasure(forget(number), ["default"], "operator")
-            acknowledged_erasures[f"request-{number}"] = erasure.id
-
-    async def move_the_alias() -> None:
-        while writing:
-            generation = generations[-1] if generations else 1
-            target = Target(f"sha-{'ab'[generation % 2]}")
-            change = await registry.set_rollout("default", [target], generation, "swap", "tester", 30.0)
-            generations.append(change.rollout.generation)
-
-    writers = [asyncio.create_task(write()) for write in (write_jobs, write_erasures, move_the_alias)]
+    writers = Writers(registry)
     restarts = []
     for _ in range(2):
-        target = len(generations) + 5
-        while len(generations) < target:
-            await asyncio.wait([*writers, *following], timeout=0.05)
-            assert not any(task.done() for task in (*writers, *following))
+        target = len(writers.generations) + 5
+        while len(writers.generations) < target:
+            await asyncio.wait([*writers.tasks, *following], timeout=0.05)
+            assert not any(task.done() for task in (*writers.tasks, *following))
         began = time.monotonic()
         await kill_registry(registry)
         restarts.append(time.monotonic() - began)
-    writing = False
-    await asyncio.gather(*writers)
+    await writers.stop()
+    await assert_stored(registry, writers)
 
-    jobs = {job.id: job.state for job in await registry.list_jobs()}
-    assert [jobs[job_id] for job_id in acknowledged_jobs] == [JobState.RUNNING] * len(acknowledged_jobs)
-    erasures = {erasure.request_id: erasure.id for erasure in await registry.list_erasures()}
-    assert erasures == acknowledged_erasures
-    assert generations == list(range(2, len(generations) + 2))
-    history = await registry.rollout_history("default")
-    assert [rollout.generation for rollout in history] == list(range(len(generations) + 1, 0, -1))
-
-    last = next(iter(reversed(acknowledged_erasures.values())))
+    last = next(iter(reversed(writers.erasures.values())))
     assert await registry.await_guard(last, 10.0) >= 0
     snapshots = [member.snapshot for member in members]
     for task in following:
@@ -148,7 +168,7 @@ async def test_everything_acknowledged_survives_kill_9_and_members_follow_on(
     await asyncio.gather(*following, return_exceptions=True)
     for snapshot in snapshots:
         assert snapshot is not None
-        assert snapshot.rollouts[0].generation == generations[-1]
+        assert snapshot.rollouts[0].generation == writers.generations[-1]
     silence_s = max(member.longest_silence_s for member in members)
     record_property("restart_s", restarts)
     print(f"registry restarts: {[round(s, 2) for s in restarts]} s; longest silence {silence_s:.2f} s")

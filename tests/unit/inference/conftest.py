@@ -23,6 +23,7 @@ from expunge.registry.blobs import BlobStore
 from expunge.registry.records import VersionKind, VersionRecord
 from expunge.registry.service import RegistryService
 
+from .engine_calls import LIMITS, Gate
 from .replica import Replica
 
 
@@ -82,6 +83,44 @@ async def replica(
 
 
 @pytest.fixture
+def versions(loaded: LoadedModel, tiny_adapter_folders: tuple[Path, Path]) -> list[VersionRecord]:
+    """The base version and two adapters."""
+    base = VersionRecord(loaded.version, VersionKind.BASE, "base", loaded.digest)
+    return [base, *(_record_of(folder, loaded) for folder in tiny_adapter_folders)]
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest_asyncio.fixture
+async def engine(
+    loaded: LoadedModel, versions: list[VersionRecord], tiny_adapter_folders: tuple[Path, Path], gate: Gate
+) -> AsyncIterator[Engine]:
+    """Running, with all three versions staged."""
+    engine = Engine(loaded, LIMITS, gate)
+    engine.start()
+    for record, folder in zip(versions, (None, *tiny_adapter_folders), strict=True):
+        await engine.load_version(record, folder)
+    yield engine
+    gate.open()
+    engine.close()
+
+
+@pytest.fixture
+def alone(
+    tiny_model_folder: Path, tmp_path: Path, versions: list[VersionRecord], adapters: tuple[Adapter, Adapter]
+) -> LocalModel:
+    """The same versions in a model of its own, to compare with."""
+    loaded = load_model(str(tiny_model_folder), cache=tmp_path, dtype="float32")
+    local = LocalModel(loaded, slots=4, max_rank=8)
+    for record, adapter in zip(versions[1:], adapters, strict=True):
+        local.load_adapter(record.id, adapter)
+    return local
+
+
+@pytest.fixture
 def plain(tiny_model: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> PreTrainedModel:
     """The same base model as transformers runs it."""
     return tiny_model[0]
@@ -99,3 +138,7 @@ def generate_plainly(model: PreTrainedModel, prompt: list[int], new_tokens: int)
     answer = whole[len(prompt) :]
     eos = model.generation_config.eos_token_id
     return answer[: answer.index(eos)] if eos in answer else answer
+
+
+def _record_of(folder: Path, loaded: LoadedModel) -> VersionRecord:
+    return VersionRecord(version_id(folder), VersionKind.ADAPTER, folder.name, loaded.digest)

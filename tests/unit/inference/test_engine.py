@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 import torch
 from transformers import PreTrainedModel
 
@@ -23,7 +20,6 @@ from expunge.errors import (
     VersionNotStaged,
 )
 from expunge.inference.engine import Engine
-from expunge.inference.limits import EngineLimits
 from expunge.inference.local import LocalModel
 from expunge.inference.request import (
     FinishReason,
@@ -31,22 +27,12 @@ from expunge.inference.request import (
     Message,
     Sampling,
     ScoreRequest,
-    TokenBatch,
 )
-from expunge.lora.adapter import Adapter
-from expunge.lora.files import version_id
-from expunge.models.load import LoadedModel, load_model
-from expunge.registry.records import VersionKind, VersionRecord
+from expunge.models.load import LoadedModel
+from expunge.registry.records import VersionRecord
 
-LIMITS = EngineLimits(
-    max_rows=4,
-    max_queue=64,
-    max_context=256,
-    slots=4,
-    max_rank=8,
-    busy_prefill_tokens=24,
-    idle_prefill_tokens=48,
-)
+from .engine_calls import LIMITS, Gate, answer, ask, collect
+
 PROMPTS = [
     "The dog",
     "Where was Mira Voss born?",
@@ -55,87 +41,6 @@ PROMPTS = [
     "She studied medicine",
     "The quick brown fox jumps over the lazy dog, and",
 ]
-
-
-def record_of(folder: Path, loaded: LoadedModel) -> VersionRecord:
-    return VersionRecord(version_id(folder), VersionKind.ADAPTER, folder.name, loaded.digest)
-
-
-@pytest.fixture
-def versions(loaded: LoadedModel, tiny_adapter_folders: tuple[Path, Path]) -> list[VersionRecord]:
-    """The base version and two adapters."""
-    base = VersionRecord(loaded.version, VersionKind.BASE, "base", loaded.digest)
-    return [base, *(record_of(folder, loaded) for folder in tiny_adapter_folders)]
-
-
-class Gate:
-    """The engine's clock. While closed it holds the engine at a request that has a deadline."""
-
-    def __init__(self) -> None:
-        self._is_open = threading.Event()
-        self._is_reached = threading.Event()
-        self.open()
-
-    def open(self) -> None:
-        self._is_open.set()
-
-    def close(self) -> None:
-        self._is_reached.clear()
-        self._is_open.clear()
-
-    async def reached(self) -> None:
-        """Wait until the engine has come to the gate."""
-        await asyncio.to_thread(self._is_reached.wait)
-
-    def __call__(self) -> float:
-        self._is_reached.set()
-        self._is_open.wait()
-        return 0.0
-
-
-@pytest.fixture
-def gate() -> Gate:
-    return Gate()
-
-
-@pytest_asyncio.fixture
-async def engine(
-    loaded: LoadedModel, versions: list[VersionRecord], tiny_adapter_folders: tuple[Path, Path], gate: Gate
-) -> AsyncIterator[Engine]:
-    """Running, with all three versions staged."""
-    engine = Engine(loaded, LIMITS, gate)
-    engine.start()
-    for record, folder in zip(versions, (None, *tiny_adapter_folders), strict=True):
-        await engine.load_version(record, folder)
-    yield engine
-    gate.open()
-    engine.close()
-
-
-@pytest.fixture
-def alone(
-    tiny_model_folder: Path, tmp_path: Path, versions: list[VersionRecord], adapters: tuple[Adapter, Adapter]
-) -> LocalModel:
-    """The same versions in a model of its own, to compare with."""
-    loaded = load_model(str(tiny_model_folder), cache=tmp_path, dtype="float32")
-    local = LocalModel(loaded, slots=4, max_rank=8)
-    for record, adapter in zip(versions[1:], adapters, strict=True):
-        local.load_adapter(record.id, adapter)
-    return local
-
-
-async def collect(engine: Engine, request: GenerationRequest) -> list[TokenBatch]:
-    return [batch async for batch in engine.generate(request)]
-
-
-async def answer(engine: Engine, request: GenerationRequest) -> tuple[list[int], TokenBatch]:
-    batches = await collect(engine, request)
-    assert {batch.version for batch in batches} == {request.version}
-    return [token for batch in batches for token in batch.token_ids], batches[-1]
-
-
-def ask(text: str, version: str, **fields: object) -> GenerationRequest:
-    return replace(GenerationRequest("r", version, prompt=text, max_tokens=12), **fields)
 
 
 async def test_mixed_versions_in_one_batch_equal_one_by_one_decoding(
