@@ -24,43 +24,53 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$expunge/inference/v1/inference.proto\x12\x14\x65xpunge.inference.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"h\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x01\x88\x01\x01\x42\x08\n\x06_top_pB\x07\n\x05_seed\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xe9\x01\n\x0fGenerateRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12/\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.expunge.inference.v1.Message\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x30\n\x08sampling\x18\x06 \x01(\x0b\x32\x1e.expunge.inference.v1.Sampling\x12\x1e\n\x16\x63ontinue_final_message\x18\x07 \x01(\x08\x42\r\n\x0b_max_tokens\"\xcf\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x39\n\rfinish_reason\x18\x04 \x01(\x0e\x32\".expunge.inference.v1.FinishReason\x12*\n\x05usage\x18\x05 \x01(\x0b\x32\x1b.expunge.inference.v1.Usage\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05\x61lias\x18\x07 \x01(\t\"\xef\x01\n\x15GenerateStreamRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12/\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.expunge.inference.v1.Message\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x30\n\x08sampling\x18\x06 \x01(\x0b\x32\x1e.expunge.inference.v1.Sampling\x12\x1e\n\x16\x63ontinue_final_message\x18\x07 \x01(\x08\x42\r\n\x0b_max_tokens\"\xea\x01\n\x16GenerateStreamResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x39\n\rfinish_reason\x18\x04 \x01(\x0e\x32\".expunge.inference.v1.FinishReason\x12*\n\x05usage\x18\x05 \x01(\x0b\x32\x1b.expunge.inference.v1.Usage\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05\x61lias\x18\x07 \x01(\t\x12\x13\n\x0btoken_count\x18\x08 \x01(\r\"D\n\x0cScoreRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontinuation\x18\x03 \x01(\t\"P\n\nTokenScore\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12\x11\n\tis_greedy\x18\x04 \x01(\x08\"\xad\x01\n\rScoreResponse\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12\x11\n\tis_greedy\x18\x02 \x01(\x08\x12\x30\n\x06tokens\x18\x03 \x03(\x0b\x32 .expunge.inference.v1.TokenScore\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05\x61lias\x18\x07 \x01(\t\"\x13\n\x11ListModelsRequest\".\n\x0bModelTarget\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"^\n\x05Model\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x32\n\x07targets\x18\x03 \x03(\x0b\x32!.expunge.inference.v1.ModelTarget\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.expunge.inference.v1.Model*\xb3\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1a\n\x16\x46INISH_REASON_DEADLINE\x10\x04\x12\x19\n\x15\x46INISH_REASON_REFUSED\x10\x05\x32\x8f\x03\n\x10InferenceService\x12Y\n\x08Generate\x12%.expunge.inference.v1.GenerateRequest\x1a&.expunge.inference.v1.GenerateResponse\x12m\n\x0eGenerateStream\x12+.expunge.inference.v1.GenerateStreamRequest\x1a,.expunge.inference.v1.GenerateStreamResponse0\x01\x12P\n\x05Score\x12\".expunge.inference.v1.ScoreRequest\x1a#.expunge.inference.v1.ScoreResponse\x12_\n\nListModels\x12\'.expunge.inference.v1.ListModelsRequest\x1a(.expunge.inference.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$expunge/inference/v1/inference.proto\x12\x14\x65xpunge.inference.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xd9\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\r\n\x05min_p\x18\x05 \x01(\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x12\x41\n\nlogit_bias\x18\t \x03(\x0b\x32-.expunge.inference.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06_top_pB\x07\n\x05_seedB\x15\n\x13_repetition_penalty\"\x87\x01\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x07logprob\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x35\n\tlikeliest\x18\x04 \x03(\x0b\x32\".expunge.inference.v1.TokenLogprobB\n\n\x08_logprob\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xfa\x02\n\x0fGenerateRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12/\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.expunge.inference.v1.Message\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x30\n\x08sampling\x18\x06 \x01(\x0b\x32\x1e.expunge.inference.v1.Sampling\x12\x1e\n\x16\x63ontinue_final_message\x18\x07 \x01(\x08\x12\t\n\x01n\x18\x08 \x01(\r\x12\x15\n\x08logprobs\x18\t \x01(\rH\x01\x88\x01\x01\x12\x30\n\x08priority\x18\n \x01(\x0e\x32\x1e.expunge.inference.v1.Priority\x12\x17\n\x0fprompt_logprobs\x18\x0b \x01(\x08\x12\x15\n\rprompt_tokens\x18\x0c \x03(\rB\r\n\x0b_max_tokensB\x0b\n\t_logprobs\"\xf6\x02\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x39\n\rfinish_reason\x18\x04 \x01(\x0e\x32\".expunge.inference.v1.FinishReason\x12*\n\x05usage\x18\x05 \x01(\x0b\x32\x1b.expunge.inference.v1.Usage\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05\x61lias\x18\x07 \x01(\t\x12\x34\n\x08logprobs\x18\x08 \x03(\x0b\x32\".expunge.inference.v1.TokenLogprob\x12;\n\x0fprompt_logprobs\x18\t \x03(\x0b\x32\".expunge.inference.v1.TokenLogprob\x12\x32\n\x0cmore_choices\x18\n \x03(\x0b\x32\x1c.expunge.inference.v1.Choice\"\x87\x01\n\x06\x43hoice\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x39\n\rfinish_reason\x18\x02 \x01(\x0e\x32\".expunge.inference.v1.FinishReason\x12\x34\n\x08logprobs\x18\x03 \x03(\x0b\x32\".expunge.inference.v1.TokenLogprob\"\x80\x03\n\x15GenerateStreamRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12/\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.expunge.inference.v1.Message\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x30\n\x08sampling\x18\x06 \x01(\x0b\x32\x1e.expunge.inference.v1.Sampling\x12\x1e\n\x16\x63ontinue_final_message\x18\x07 \x01(\x08\x12\t\n\x01n\x18\x08 \x01(\r\x12\x15\n\x08logprobs\x18\t \x01(\rH\x01\x88\x01\x01\x12\x30\n\x08priority\x18\n \x01(\x0e\x32\x1e.expunge.inference.v1.Priority\x12\x17\n\x0fprompt_logprobs\x18\x0b \x01(\x08\x12\x15\n\rprompt_tokens\x18\x0c \x03(\rB\r\n\x0b_max_tokensB\x0b\n\t_logprobs\"\xec\x02\n\x16GenerateStreamResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x39\n\rfinish_reason\x18\x04 \x01(\x0e\x32\".expunge.inference.v1.FinishReason\x12*\n\x05usage\x18\x05 \x01(\x0b\x32\x1b.expunge.inference.v1.Usage\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05\x61lias\x18\x07 \x01(\t\x12\x13\n\x0btoken_count\x18\x08 \x01(\r\x12\r\n\x05index\x18\t \x01(\r\x12\x34\n\x08logprobs\x18\n \x03(\x0b\x32\".expunge.inference.v1.TokenLogprob\x12;\n\x0fprompt_logprobs\x18\x0b \x03(\x0b\x32\".expunge.inference.v1.TokenLogprob\"v\n\x0cScoreRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontinuation\x18\x03 \x01(\t\x12\x30\n\x08priority\x18\x04 \x01(\x0e\x32\x1e.expunge.inference.v1.Priority\"P\n\nTokenScore\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12\x11\n\tis_greedy\x18\x04 \x01(\x08\"\xad\x01\n\rScoreResponse\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12\x11\n\tis_greedy\x18\x02 \x01(\x08\x12\x30\n\x06tokens\x18\x03 \x03(\x0b\x32 .expunge.inference.v1.TokenScore\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05\x61lias\x18\x07 \x01(\t\"\x13\n\x11ListModelsRequest\".\n\x0bModelTarget\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"^\n\x05Model\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x32\n\x07targets\x18\x03 \x03(\x0b\x32!.expunge.inference.v1.ModelTarget\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.expunge.inference.v1.Model*\xb3\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1a\n\x16\x46INISH_REASON_DEADLINE\x10\x04\x12\x19\n\x15\x46INISH_REASON_REFUSED\x10\x05*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x32\x8f\x03\n\x10InferenceService\x12Y\n\x08Generate\x12%.expunge.inference.v1.GenerateRequest\x1a&.expunge.inference.v1.GenerateResponse\x12m\n\x0eGenerateStream\x12+.expunge.inference.v1.GenerateStreamRequest\x1a,.expunge.inference.v1.GenerateStreamResponse0\x01\x12P\n\x05Score\x12\".expunge.inference.v1.ScoreRequest\x1a#.expunge.inference.v1.ScoreResponse\x12_\n\nListModels\x12\'.expunge.inference.v1.ListModelsRequest\x1a(.expunge.inference.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'expunge.inference.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1755
-  _globals['_FINISHREASON']._serialized_end=1934
+  _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_FINISHREASON']._serialized_start=2910
+  _globals['_FINISHREASON']._serialized_end=3089
+  _globals['_PRIORITY']._serialized_start=3091
+  _globals['_PRIORITY']._serialized_end=3173
   _globals['_MESSAGE']._serialized_start=62
   _globals['_MESSAGE']._serialized_end=102
-  _globals['_SAMPLING']._serialized_start=104
-  _globals['_SAMPLING']._serialized_end=208
-  _globals['_USAGE']._serialized_start=210
-  _globals['_USAGE']._serialized_end=267
-  _globals['_GENERATEREQUEST']._serialized_start=270
-  _globals['_GENERATEREQUEST']._serialized_end=503
-  _globals['_GENERATERESPONSE']._serialized_start=506
-  _globals['_GENERATERESPONSE']._serialized_end=713
-  _globals['_GENERATESTREAMREQUEST']._serialized_start=716
-  _globals['_GENERATESTREAMREQUEST']._serialized_end=955
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=958
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1192
-  _globals['_SCOREREQUEST']._serialized_start=1194
-  _globals['_SCOREREQUEST']._serialized_end=1262
-  _globals['_TOKENSCORE']._serialized_start=1264
-  _globals['_TOKENSCORE']._serialized_end=1344
-  _globals['_SCORERESPONSE']._serialized_start=1347
-  _globals['_SCORERESPONSE']._serialized_end=1520
-  _globals['_LISTMODELSREQUEST']._serialized_start=1522
-  _globals['_LISTMODELSREQUEST']._serialized_end=1541
-  _globals['_MODELTARGET']._serialized_start=1543
-  _globals['_MODELTARGET']._serialized_end=1589
-  _globals['_MODEL']._serialized_start=1591
-  _globals['_MODEL']._serialized_end=1685
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1687
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1752
-  _globals['_INFERENCESERVICE']._serialized_start=1937
-  _globals['_INFERENCESERVICE']._serialized_end=2336
+  _globals['_SAMPLING']._serialized_start=105
+  _globals['_SAMPLING']._serialized_end=450
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=360
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=408
+  _globals['_TOKENLOGPROB']._serialized_start=453
+  _globals['_TOKENLOGPROB']._serialized_end=588
+  _globals['_USAGE']._serialized_start=590
+  _globals['_USAGE']._serialized_end=647
+  _globals['_GENERATEREQUEST']._serialized_start=650
+  _globals['_GENERATEREQUEST']._serialized_end=1028
+  _globals['_GENERATERESPONSE']._serialized_start=1031
+  _globals['_GENERATERESPONSE']._serialized_end=1405
+  _globals['_CHOICE']._serialized_start=1408
+  _globals['_CHOICE']._serialized_end=1543
+  _globals['_GENERATESTREAMREQUEST']._serialized_start=1546
+  _globals['_GENERATESTREAMREQUEST']._serialized_end=1930
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1933
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=2297
+  _globals['_SCOREREQUEST']._serialized_start=2299
+  _globals['_SCOREREQUEST']._serialized_end=2417
+  _globals['_TOKENSCORE']._serialized_start=2419
+  _globals['_TOKENSCORE']._serialized_end=2499
+  _globals['_SCORERESPONSE']._serialized_start=2502
+  _globals['_SCORERESPONSE']._serialized_end=2675
+  _globals['_LISTMODELSREQUEST']._serialized_start=2677
+  _globals['_LISTMODELSREQUEST']._serialized_end=2696
+  _globals['_MODELTARGET']._serialized_start=2698
+  _globals['_MODELTARGET']._serialized_end=2744
+  _globals['_MODEL']._serialized_start=2746
+  _globals['_MODEL']._serialized_end=2840
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2842
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2907
+  _globals['_INFERENCESERVICE']._serialized_start=3176
+  _globals['_INFERENCESERVICE']._serialized_end=3575
 # @@protoc_insertion_point(module_scope)

@@ -74,7 +74,8 @@ class InferenceServiceServicer:
 
     def GenerateStream(self, request, context):
         """Generates an answer and sends its text as it grows. The first token comes at once, later ones are gathered for
-        some milliseconds. Exactly one chunk, the last, carries a finish reason and usage.
+        some milliseconds. Exactly one chunk of each answer, its last,
+        carries a finish reason and usage.
 
         Errors: as Generate. A stream that fails part way has sent text of one version only.
         """

@@ -50,7 +50,8 @@ class InferenceServiceStub:
     """
     GenerateStream: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateStreamRequest, _inference_pb2.GenerateStreamResponse]
     """Generates an answer and sends its text as it grows. The first token comes at once, later ones are gathered for
-    some milliseconds. Exactly one chunk, the last, carries a finish reason and usage.
+    some milliseconds. Exactly one chunk of each answer, its last,
+    carries a finish reason and usage.
 
     Errors: as Generate. A stream that fails part way has sent text of one version only.
     """
@@ -76,7 +77,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """
     GenerateStream: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateStreamRequest, _inference_pb2.GenerateStreamResponse]  # type: ignore[assignment]
     """Generates an answer and sends its text as it grows. The first token comes at once, later ones are gathered for
-    some milliseconds. Exactly one chunk, the last, carries a finish reason and usage.
+    some milliseconds. Exactly one chunk of each answer, its last,
+    carries a finish reason and usage.
 
     Errors: as Generate. A stream that fails part way has sent text of one version only.
     """
@@ -111,7 +113,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateStreamResponse], _abc.AsyncIterator[_inference_pb2.GenerateStreamResponse]]:
         """Generates an answer and sends its text as it grows. The first token comes at once, later ones are gathered for
-        some milliseconds. Exactly one chunk, the last, carries a finish reason and usage.
+        some milliseconds. Exactly one chunk of each answer, its last,
+        carries a finish reason and usage.
 
         Errors: as Generate. A stream that fails part way has sent text of one version only.
         """
