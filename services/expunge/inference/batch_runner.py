@@ -72,6 +72,7 @@ class BatchRunner:
         self.table = SlotTable.install(self.model, slots, max_rank, base_digest=loaded.digest)
         if kernels is not None:
             fused_layers.install(self.model, kernels)
+            self.table.multiply_with(kernels.add_adapters)
         self._wanted: Tensor | None = None
         self._install_attention()
         self._check(loaded.version, expected)

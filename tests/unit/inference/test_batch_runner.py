@@ -12,19 +12,22 @@ from transformers import PreTrainedModel
 from expunge.errors import ConfigError, ModelError
 from expunge.inference.batch_runner import BatchRunner
 from expunge.inference.flat_batch import FlatBatch, Piece
+from expunge.inference.fused_layers import FusedNorm
 from expunge.lora.adapter import Adapter
-from expunge.models.load import LoadedModel
+from expunge.models.load import LoadedModel, load_model
 
 PROMPTS = ([5, 9, 200, 31, 7], list(range(40, 75)), [3])
 
 
 @pytest.fixture(params=[True, False], ids=["kernels", "torch"])
 def runner(
-    request: pytest.FixtureRequest, loaded: LoadedModel, adapters: tuple[Adapter, Adapter], tmp_path: Path
+    request: pytest.FixtureRequest,
+    loaded: LoadedModel,
+    adapters: tuple[Adapter, Adapter],
+    kernels_folder: Path,
 ) -> BatchRunner:
-    folder = tmp_path / "kernels" if request.param else None
-    runner = BatchRunner(loaded, 4, 8, 2**20, kernels_folder=folder)
-    assert bool(folder and list(folder.glob("*.so"))) == request.param
+    runner = BatchRunner(loaded, 4, 8, 2**20, kernels_folder=kernels_folder if request.param else None)
+    assert any(isinstance(module, FusedNorm) for module in runner.model.modules()) == request.param
     runner.table.load_base(loaded.version)
     for name, adapter in zip(("one", "two"), adapters, strict=True):
         runner.table.load(name, adapter)
@@ -84,6 +87,17 @@ def test_every_token_runs_on_its_own_version(runner: BatchRunner, loaded: Loaded
         for piece in pieces_of(runner, version, 0, 100, (index,))
     ]
     torch.testing.assert_close(runner.run(FlatBatch.of(mixed)), torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_and_torch_agree_under_every_version(
+    runner: BatchRunner, adapters: tuple[Adapter, Adapter], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(str(tiny_model_folder), cache=tmp_path, dtype="float32")
+    torch_alone = BatchRunner(loaded, 4, 8, 2**20)
+    torch_alone.table.load("one", adapters[0])
+    expected = torch_alone.run(FlatBatch.of(pieces_of(torch_alone, "one", 0, 100)))
+    got = runner.run(FlatBatch.of(pieces_of(runner, "one", 0, 100)))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_numbers_that_are_not_finite_stay_in_their_own_sequence(

@@ -33,8 +33,8 @@ def load_library(cache: Path) -> ctypes.CDLL | None:
     if compiler is None:
         _log.warning("kernels_not_built", detail="no C compiler (cc, gcc or $CC) was found")
         return None
-    library = cache / f"kernels-{_fingerprint(compiler)}.so"
     try:
+        library = cache / f"kernels-{_fingerprint(compiler)}.so"
         if not library.exists():
             _compile(compiler, library)
         return ctypes.CDLL(str(library))

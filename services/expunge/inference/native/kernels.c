@@ -231,3 +231,88 @@ int attend(const float *queries, float *out, const float *key_pool, const float 
     }
     return failed;
 }
+
+struct factors {
+    const float *a, *b; /* [rank][in], [rank][out] */
+    int64_t rank;       /* 0: this layer has none */
+};
+
+struct range {
+    int64_t start, stop; /* tokens */
+};
+
+/* hidden[t][r..r+ranks] = x[t] . a[r..], for `tokens` tokens; constants let the compiler keep all sums in registers. */
+static inline __attribute__((always_inline)) void project_tile(const int tokens, const int ranks, const float *x,
+                                                               const float *a, int64_t width, float *hidden,
+                                                               int64_t hidden_stride) {
+    vec sums[4][4];
+    for (int t = 0; t < tokens; t++)
+        for (int r = 0; r < ranks; r++) sums[t][r] = (vec){0};
+    for (int64_t i = 0; i < width; i += BLOCK) {
+        vec factor[4];
+        for (int r = 0; r < ranks; r++) factor[r] = load(a + r * width + i);
+        for (int t = 0; t < tokens; t++) {
+            vec value = load(x + t * width + i);
+            for (int r = 0; r < ranks; r++) sums[t][r] += value * factor[r];
+        }
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int r = 0; r < ranks; r++) hidden[t * hidden_stride + r] = sum_of(sums[t][r]);
+}
+
+static void project(const float *x, const float *a, int64_t tokens, int64_t ranks, int64_t width, float *hidden,
+                    int64_t hidden_stride) {
+    int64_t t = 0;
+    for (; t + 4 <= tokens && ranks == 4; t += 4)
+        project_tile(4, 4, x + t * width, a, width, hidden + t * hidden_stride, hidden_stride);
+    for (; t < tokens; t++)
+        for (int64_t r = 0; r < ranks; r++)
+            project_tile(1, 1, x + t * width, a + r * width, width, hidden + t * hidden_stride + r, hidden_stride);
+}
+
+/* out[t][0..BLOCK] += hidden[t] . b[:][0..BLOCK] for `tokens` tokens. */
+static inline __attribute__((always_inline)) void expand_tile(const int tokens, const float *hidden,
+                                                              int64_t hidden_stride, const float *b, int64_t rank,
+                                                              int64_t width, float *out) {
+    vec sums[8];
+    for (int t = 0; t < tokens; t++) sums[t] = load(out + t * width);
+    for (int64_t r = 0; r < rank; r++) {
+        vec factor = load(b + r * width);
+        for (int t = 0; t < tokens; t++) sums[t] += hidden[t * hidden_stride + r] * factor;
+    }
+    for (int t = 0; t < tokens; t++) store(out + t * width, sums[t]);
+}
+
+/* out[t] += (x[t] . a^T) . b for the tokens of every range, each with the factors of its own adapter.
+ *
+ * x [tokens, in], out [tokens, out_width], both widths multiples of 16; hidden: room for [tokens, most_rank].
+ * The sums of a token don't depend on how many others its range has. */
+void add_adapters(const float *x, float *out, float *hidden, const struct factors *factors, const struct range *ranges,
+                  int64_t groups, int64_t most_rank, int64_t in, int64_t out_width) {
+    const int64_t quads = (most_rank + 3) / 4, columns = out_width / BLOCK;
+    const int64_t tokens = ranges[groups - 1].stop - ranges[0].start;
+#pragma omp parallel if (tokens * in * most_rank > SMALL)
+    {
+#pragma omp for schedule(static) collapse(2)
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t q = 0; q < quads; q++) {
+                int64_t r = q * 4, left = factors[g].rank - r, start = ranges[g].start;
+                if (left > 0)
+                    project(x + start * in, factors[g].a + r * in, ranges[g].stop - start, left < 4 ? left : 4, in,
+                            hidden + start * most_rank + r, most_rank);
+            }
+#pragma omp for schedule(static)
+        for (int64_t c = 0; c < columns; c++)
+            for (int64_t g = 0; g < groups; g++) {
+                const float *b = factors[g].b + c * BLOCK;
+                int64_t rank = factors[g].rank, t = ranges[g].start;
+                if (!rank) continue;
+                for (; t + 8 <= ranges[g].stop; t += 8)
+                    expand_tile(8, hidden + t * most_rank, most_rank, b, rank, out_width,
+                                out + t * out_width + c * BLOCK);
+                for (; t < ranges[g].stop; t++)
+                    expand_tile(1, hidden + t * most_rank, most_rank, b, rank, out_width,
+                                out + t * out_width + c * BLOCK);
+            }
+    }
+}

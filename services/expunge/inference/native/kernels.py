@@ -28,6 +28,7 @@ class Kernels:
         self._silu_multiply = _function(library.silu_multiply, _POINTER, _POINTER, _SIZE)
         self._rotate = _function(library.rotate, *[_POINTER] * 3, *[_SIZE] * 3)
         self._write_kv = _function(library.write_kv, *[_POINTER] * 5, *[_SIZE] * 3)
+        self._add_adapters = _function(library.add_adapters, *[_POINTER] * 5, *[_SIZE] * 4)
         self._attend = _function(
             library.attend,
             *[_POINTER] * 5,
@@ -69,6 +70,28 @@ class Kernels:
             value_pool.data_ptr(),
             places.data_ptr(),
             *keys.shape,
+        )
+
+    def add_adapters(self, x: Tensor, out: Tensor, factors: Tensor, ranges: Tensor, most_rank: int) -> None:
+        """out[t] += x[t] Aᵀ B, each token with the factors of its own adapter (arXiv 2106.09685).
+
+        Args:
+            x: [tokens, in]; out: [tokens, out]; widths are multiples of `BLOCK`.
+            factors: int64 [groups, 3]: addresses of A [rank, in] and B [rank, out], and the rank.
+            ranges: int64 [groups, 2]: first and last token (exclusive) of each group, ascending.
+            most_rank: the highest of the ranks.
+        """
+        hidden = torch.empty(len(x), most_rank)
+        self._add_adapters(
+            x.data_ptr(),
+            out.data_ptr(),
+            hidden.data_ptr(),
+            factors.data_ptr(),
+            ranges.data_ptr(),
+            len(ranges),
+            most_rank,
+            x.shape[1],
+            out.shape[1],
         )
 
     def attend(
