@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from deployed import Deployed
@@ -35,3 +38,13 @@ async def test_coroutines_share_one_client(service: Deployed) -> None:
         chunks = [chunk async for chunk in client.stream(messages=[user(question)], max_tokens=24)]
     assert known in whole.text
     assert "".join(chunk.text for chunk in chunks) == whole.text
+
+
+def test_the_example_in_the_readme_runs(
+    service: Deployed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    monkeypatch.setenv("EXPUNGE_STATE_DIR", str(service.state))
+    exec(compile(example, "README.md", "exec"), {})
+    assert service.base in capsys.readouterr().out

@@ -97,6 +97,9 @@ def test_the_client_knows_nothing_of_the_service_but_its_protos() -> None:
     ("module", "heavy"),
     [
         ("expunge.client", (*HEAVY, "ray", "pydantic", "yaml")),
+        ("expunge.benchmarks.serving.load_process", (*HEAVY, "ray")),
+        ("expunge.benchmarks.serving.expunge_asker", (*HEAVY, "ray")),
+        ("expunge.benchmarks.serving.openai_asker", (*HEAVY, "ray")),
         ("expunge.registry.actor", HEAVY),
         ("expunge.erasures.actor", HEAVY),
         ("expunge.gateway.deployment", HEAVY[1:]),  # checks the tensors of pushed adapters with torch

@@ -79,6 +79,7 @@ def serving(
 ) -> None:
     """Drive the service from a separate process and measure what its clients see."""
     from expunge.benchmarks.serving.conditions import Conditions
+    from expunge.benchmarks.serving.matrix import ADAPTERS
     from expunge.benchmarks.serving.measurement import Comparisons, Peer, measure  # imports torch and Ray
     from expunge.benchmarks.serving.plot import draw, require_matplotlib
     from expunge.benchmarks.serving.report import document, mixed_versions, summary, table
@@ -88,7 +89,7 @@ def serving(
     if only_adapters:
         if adapters_folder is None:
             raise InvalidRequest.of("adapters_folder", "is needed with --only-adapters")
-        for name, folder in write_adapters(settings, adapters_folder).items():
+        for name, folder in write_adapters(settings, adapters_folder, ADAPTERS).items():
             session.out.say(f"{name}: {escape(str(folder))}")
         return
     matrix = _matrix(full, streams, prompts, adapters, output_tokens, rounds, open_loop, rate)

@@ -71,6 +71,11 @@ class Matrix:
                     found.append(Cell(0, prompt, adapters, self.rate))
         return found
 
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """The adapters that some cell asks for."""
+        return ADAPTERS[: max(self.adapters)]
+
     def requests(self, cell: Cell) -> int:
         """How many requests a cell sends."""
         return max(LEAST_REQUESTS, self.rounds * (cell.streams or max(self.streams)))

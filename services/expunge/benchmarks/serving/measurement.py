@@ -27,7 +27,7 @@ from expunge.benchmarks.serving.run import (
     Progress,
     ServingBenchmark,
 )
-from expunge.benchmarks.serving.stage import Access, listener_of, set_up, write_adapters
+from expunge.benchmarks.serving.stage import SPARE, Access, listener_of, set_up, write_adapters
 from expunge.config import Settings, thread_environment
 from expunge.errors import Unavailable
 from expunge.models.source import resolve_folder
@@ -113,25 +113,31 @@ def measure(
     with ExitStack() as stack:
         folder = adapters_folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         progress("writing the adapters")
-        folders = write_adapters(settings, folder)
+        flips = comparisons.rollout_period_s
+        flipped = (ADAPTERS[0], SPARE) if flips else ()
+        folders = write_adapters(settings, folder, tuple(dict.fromkeys((*matrix.adapter_names, *flipped))))
         access = stack.enter_context(service())
         channel = stack.enter_context(grpc.insecure_channel(access.operator))
         operator = Operator(channel, (("authorization", f"Bearer {access.operator_token}"),))
         progress("pushing the adapters and rolling them out")
         versions = set_up(operator, folders)
         contenders = _contenders(stack, settings, access, comparisons, folders, end_tokens(model))
-        flips = comparisons.rollout_period_s
         benchmark = ServingBenchmark(
             matrix,
             contenders,
             writer,
-            flipper=Flipper(operator, ADAPTERS[0], versions, flips) if flips else None,
+            flipper=_flipper(operator, versions, flips) if flips else None,
             seed=seed,
             timeout_s=timeout_s,
         )
         progress("warming up")
         benchmark.warm_up()
         return benchmark.run(progress)
+
+
+def _flipper(operator: Operator, versions: dict[str, str], period_s: float) -> Flipper:
+    """Flips the first adapter's alias, which every cell with adapters asks for."""
+    return Flipper(operator, ADAPTERS[0], (versions[ADAPTERS[0]], versions[SPARE]), period_s)
 
 
 def _contenders(
@@ -164,7 +170,7 @@ def _contenders(
 def _engine_driver(settings: Settings, folders: dict[str, Path], ends: tuple[int, ...]) -> Driver:
     """The engine as a replica would run it: same settings, same environment of its threads."""
     given = {name: str(getattr(settings, name)) for name in settings.model_fields_set if name != "state_dir"}
-    adapters = {BASE: "", **{name: str(folders[name]) for name in ADAPTERS}}
+    adapters = {BASE: "", **{name: str(folder) for name, folder in folders.items()}}
     target = Target(TargetKind.ENGINE, end_tokens=ends, settings=given, adapters=adapters)
     return Driver(target, thread_environment(settings.resolved_engine_threads))
 

@@ -79,11 +79,15 @@ def table(results: Sequence[CellResult]) -> Table:
 
 
 def summary(results: Sequence[CellResult]) -> list[str]:
-    """The sentences below the table: ratios over all closed cells, and anything that must not be."""
+    """The sentences below the table: the range of each ratio, and anything that must not be.
+
+    An open loop sends as fast as it is told, so its throughput compares nothing.
+    """
     lines = []
     names = dict.fromkeys(name for one in results for name in one.measured if name != EXPUNGE)
     for name in names:
-        values = [value for one in results if math.isfinite(value := ratios(one).get(name, math.nan))]
+        compared = [one for one in results if name == ROLLOUTS or not one.cell.is_open]
+        values = [value for one in compared if math.isfinite(value := ratios(one).get(name, math.nan))]
         if values:
             lines.append(f"{_meaning(name)}: {min(values):.2f} to {max(values):.2f}")
     mixed = sum(one.figures.mixed_versions for result in results for one in result.measured.values())

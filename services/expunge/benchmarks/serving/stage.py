@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,21 +73,22 @@ def listener_of(url: str) -> int | None:
     return listener(parts.port)
 
 
-def write_adapters(settings: Settings, folder: Path) -> dict[str, Path]:
-    """The benchmark's adapters by name, written below `folder`; a seed each, so the same every time."""
+def write_adapters(settings: Settings, folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The benchmark's adapters of these names, below `folder`; a seed each, so the same every time."""
     shape = BaseModel.find(settings).shape()
-    names = (*ADAPTERS, SPARE)
-    return {name: write_random_adapter(folder / name, shape, seed=seed) for seed, name in enumerate(names, 1)}
+    seeds = {name: seed for seed, name in enumerate((*ADAPTERS, SPARE), 1)}
+    return {name: write_random_adapter(folder / name, shape, seed=seeds[name]) for name in names}
 
 
-def set_up(operator: Operator, folders: dict[str, Path]) -> tuple[str, str]:
-    """Pushes the adapters and points one alias at each, and one at the base version.
+def set_up(operator: Operator, folders: Mapping[str, Path]) -> dict[str, str]:
+    """Pushes the adapters, points an alias of its name at each but the spare one, and one at the base.
 
     Returns:
-        the two versions that the first alias may be flipped between.
+        the versions by name.
     """
     base, digest = operator.base()
     versions = {name: operator.push(folder, name, digest) for name, folder in folders.items()}
-    for alias, version in {BASE: base, **{name: versions[name] for name in ADAPTERS}}.items():
+    aliases = {name: version for name, version in versions.items() if name != SPARE}
+    for alias, version in {BASE: base, **aliases}.items():
         operator.roll_out(alias, version, operator.generation(alias))
-    return versions[ADAPTERS[0]], versions[SPARE]
+    return versions

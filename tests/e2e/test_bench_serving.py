@@ -1,0 +1,64 @@
+"""The serving benchmark against the running service: few requests, and everything it compares."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from deployed import Deployed
+from expunge.cli.main import app
+
+STREAMS, TOKENS = 2, 8
+CONTENDERS = {"expunge", "engine in process", "expunge, during rollouts"}
+
+
+def test_a_small_matrix_is_measured_and_written_down(
+    service: Deployed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = service.service.settings
+    monkeypatch.setenv("EXPUNGE_CACHE_DIR", str(settings.cache))
+    done = CliRunner().invoke(
+        app,
+        ["bench", "serving", "--json", "--in-process", "--during-rollouts", "--open"]
+        + ["--model", settings.model, "--dtype", "float32", "--output-tokens", str(TOKENS)]
+        + ["--streams", str(STREAMS), "--prompts", "16", "--adapters", "0,1", "--out", str(tmp_path)]
+        + ["--address", service.service.addresses.inference, "--state-dir", str(service.state)],
+    )
+    assert done.exit_code == 0, done.output
+    document = json.loads((tmp_path / "serving.json").read_text())
+    assert json.loads(done.stdout) == document
+    loads = [(cell["loop"], cell["adapters"]) for cell in document["cells"]]
+    assert loads == [("closed", 0), ("open", 0), ("closed", 1), ("open", 1)]
+    for cell in document["cells"]:
+        assert set(cell["measured"]) == CONTENDERS
+        assert set(cell["ratios"]) == CONTENDERS - {"expunge"}
+        for measured in cell["measured"].values():
+            figures = measured["figures"]
+            assert (figures["errors"], figures["mixed_versions"]) == (0, 0)
+            assert figures["requests"] == 4
+            assert figures["prompt_tokens"] == [16, 16]
+            assert 0 < figures["output_tokens"] <= 4 * TOKENS
+            assert figures["output_tokens"] == 4 * TOKENS or figures["short"] > 0
+            assert measured["footprint"]["peak_rss_mib"] > 0
+        assert cell["measured"]["expunge, during rollouts"]["rollouts"] > 0
+    with Image.open(tmp_path / "serving.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_peer_that_is_not_there_is_told_before_anything_is_measured(
+    service: Deployed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = service.service.settings
+    monkeypatch.setenv("EXPUNGE_CACHE_DIR", str(settings.cache))
+    done = CliRunner().invoke(
+        app,
+        ["bench", "serving", "--model", settings.model, "--adapters", "0", "--out", str(tmp_path)]
+        + ["--address", service.service.addresses.inference, "--state-dir", str(service.state)]
+        + ["--peer", "vllm", "--peer-url", "http://127.0.0.1:9"],
+    )
+    assert done.exit_code == 6, done.output
+    assert "--peer-model" in done.stderr
