@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,23 +17,26 @@ STREAMS, TOKENS = 2, 8
 CONTENDERS = {"expunge", "engine in process", "expunge, during rollouts"}
 
 
-def test_a_small_matrix_is_measured_and_written_down(
-    service: Deployed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    settings = service.service.settings
-    monkeypatch.setenv("EXPUNGE_CACHE_DIR", str(settings.cache))
-    done = CliRunner().invoke(
-        app,
-        ["bench", "serving", "--json", "--in-process", "--during-rollouts", "--open"]
-        + ["--model", settings.model, "--dtype", "float32", "--output-tokens", str(TOKENS)]
-        + ["--streams", str(STREAMS), "--prompts", "16", "--adapters", "0,1", "--out", str(tmp_path)]
-        + ["--address", service.service.addresses.inference, "--state-dir", str(service.state)],
-    )
+def bench(service: Deployed, out: Path, *arguments: str) -> Result:
+    where = ("--address", service.service.addresses.inference, "--state-dir", str(service.state))
+    model = ("--model", service.service.settings.model, "--dtype", "float32")
+    return CliRunner().invoke(app, ["bench", "serving", *where, *model, "--out", str(out), *arguments])
+
+
+@pytest.fixture(autouse=True)
+def cache(service: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPUNGE_CACHE_DIR", str(service.service.settings.cache))
+
+
+def test_a_small_matrix_is_measured_and_written_down(service: Deployed, tmp_path: Path) -> None:
+    loads = ("--streams", str(STREAMS), "--prompts", "16", "--adapters", "0,1", "--open")
+    beside = ("--in-process", "--during-rollouts", "--output-tokens", str(TOKENS), "--json")
+    done = bench(service, tmp_path, *loads, *beside)
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "serving.json").read_text())
     assert json.loads(done.stdout) == document
-    loads = [(cell["loop"], cell["adapters"]) for cell in document["cells"]]
-    assert loads == [("closed", 0), ("open", 0), ("closed", 1), ("open", 1)]
+    order = [(cell["loop"], cell["adapters"]) for cell in document["cells"]]
+    assert order == [("closed", 0), ("open", 0), ("closed", 1), ("open", 1)]
     for cell in document["cells"]:
         assert set(cell["measured"]) == CONTENDERS
         assert set(cell["ratios"]) == CONTENDERS - {"expunge"}
@@ -49,16 +53,7 @@ def test_a_small_matrix_is_measured_and_written_down(
         assert picture.format == "PNG"
 
 
-def test_a_peer_that_is_not_there_is_told_before_anything_is_measured(
-    service: Deployed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    settings = service.service.settings
-    monkeypatch.setenv("EXPUNGE_CACHE_DIR", str(settings.cache))
-    done = CliRunner().invoke(
-        app,
-        ["bench", "serving", "--model", settings.model, "--adapters", "0", "--out", str(tmp_path)]
-        + ["--address", service.service.addresses.inference, "--state-dir", str(service.state)]
-        + ["--peer", "vllm", "--peer-url", "http://127.0.0.1:9"],
-    )
+def test_a_peer_that_is_not_there_is_told_at_once(service: Deployed, tmp_path: Path) -> None:
+    done = bench(service, tmp_path, "--adapters", "0", "--peer", "vllm", "--peer-url", "http://127.0.0.1:9")
     assert done.exit_code == 6, done.output
     assert "--peer-model" in done.stderr

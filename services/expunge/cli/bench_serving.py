@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from expunge.cli.failures import ExitCode
@@ -118,8 +119,8 @@ def serving(
         draw(results, conditions, out / "serving.png")
     session.out.document(found)
     if not session.out.as_json:
-        console = session.out.console
-        console.print(table(results), width=max(console.width, TABLE_WIDTH))
+        width = max(session.out.console.width, TABLE_WIDTH)
+        Console(width=width, highlight=False).print(table(results))
         for line in [*summary(results), *conditions.lines()]:
             session.out.say(escape(line))
         session.out.say(f"[green]✓[/] {escape(str(out / 'serving.json'))}" + (" and .png" if plot else ""))

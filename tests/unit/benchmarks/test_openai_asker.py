@@ -105,8 +105,13 @@ def test_each_peer_is_kept_from_ending_early_in_its_own_way() -> None:
 
 def test_a_peers_first_model_stands_for_the_base_unless_one_is_named() -> None:
     with serving([]) as url:
-        names = Peer("vllm", url, adapters=("x", "y")).names()
+        names = Peer("vllm", url, adapters=("x", "y")).names(["bench-a", "bench-b"])
     assert names == {"bench-base": "base", "bench-a": "x", "bench-b": "y"}
     assert Peer("vllm", url, "mine").names()["bench-base"] == "mine"
     with pytest.raises(Unavailable, match="--peer-model"):
         Peer("vllm", url).names()
+
+
+def test_a_peer_needs_a_name_for_every_adapter() -> None:
+    with pytest.raises(InvalidRequest, match="1 of 4"):
+        Peer("vllm", "http://127.0.0.1:9", "mine", ("x",)).names()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from expunge.benchmarks.serving.run import (
 )
 from expunge.benchmarks.serving.stage import SPARE, Access, listener_of, set_up, write_adapters
 from expunge.config import Settings, thread_environment
-from expunge.errors import Unavailable
+from expunge.errors import InvalidRequest, Unavailable
 from expunge.models.source import resolve_folder
 
 _OWN_NAMES = {name: name for name in (BASE, *ADAPTERS)}
@@ -50,13 +50,19 @@ class Peer:
     model: str = ""
     adapters: tuple[str, ...] = ()
 
-    def names(self) -> dict[str, str]:
+    def names(self, wanted: Sequence[str] = ADAPTERS) -> dict[str, str]:
         """The benchmark's model names → the peer's.
 
+        Args:
+            wanted: the adapters that the load asks for.
+
         Raises:
+            InvalidRequest: there are fewer names than adapters.
             Unavailable: it does not list its models.
         """
         adapters = self.adapters or ADAPTERS
+        if len(adapters) < len(wanted):
+            raise InvalidRequest.of("peer_models", f"names {len(adapters)} of {len(wanted)} adapters")
         return {BASE: self.model or self._first_model(), **dict(zip(ADAPTERS, adapters, strict=False))}
 
     def _first_model(self) -> str:
@@ -108,6 +114,8 @@ def measure(
     Raises:
         ExpungeError, grpc.RpcError: somebody could not be set up.
     """
+    peer = comparisons.peer
+    peer_names = peer.names(matrix.adapter_names) if peer else {}
     model = resolve_folder(settings.model, settings.cache)
     writer = PromptWriter(model, seed)
     with ExitStack() as stack:
@@ -121,7 +129,7 @@ def measure(
         operator = Operator(channel, (("authorization", f"Bearer {access.operator_token}"),))
         progress("pushing the adapters and rolling them out")
         versions = set_up(operator, folders)
-        contenders = _contenders(stack, settings, access, comparisons, folders, end_tokens(model))
+        contenders = _contenders(stack, settings, access, comparisons, folders, end_tokens(model), peer_names)
         benchmark = ServingBenchmark(
             matrix,
             contenders,
@@ -147,6 +155,7 @@ def _contenders(
     comparisons: Comparisons,
     folders: dict[str, Path],
     ends: tuple[int, ...],
+    peer_names: dict[str, str],
 ) -> tuple[Contender, ...]:
     own = Target(TargetKind.EXPUNGE, access.inference, access.client_token, end_tokens=ends)
     driver = stack.enter_context(Driver(own))
@@ -158,12 +167,11 @@ def _contenders(
         found.append(Contender(ENGINE, driver, _OWN_NAMES, _processes(driver.pid)))
     peer = comparisons.peer
     if peer is not None:
-        names = peer.names()
         target = Target(TargetKind.OPENAI, peer.url, peer=peer.kind, end_tokens=ends)
         driver = stack.enter_context(Driver(target))
         drivers.append(driver)
         pid = listener_of(peer.url)
-        found.append(Contender(peer.kind, driver, names, _processes(pid) if pid else None))
+        found.append(Contender(peer.kind, driver, peer_names, _processes(pid) if pid else None))
     return tuple(found)
 
 
