@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from deployed import Deployed
 from expunge.cli.main import app
+from expunge.client import Client
 
 STREAMS, TOKENS = 2, 8
 CONTENDERS = {"expunge", "engine in process", "expunge, during rollouts"}
@@ -51,6 +52,13 @@ def test_a_small_matrix_is_measured_and_written_down(service: Deployed, tmp_path
         assert cell["measured"]["expunge, during rollouts"]["rollouts"] > 0
     with Image.open(tmp_path / "serving.png") as picture:
         assert picture.format == "PNG"
+    with Client.local(service.state) as client:
+        versions = {model.alias: model.targets[0].version for model in client.models()}
+    shown = CliRunner().invoke(
+        app, ["adapter", "show", "bench-a", "--json", "--state-dir", str(service.state)]
+    )
+    assert versions["bench-a"] == json.loads(shown.stdout)["adapter"]["id"], "flipped back in the end"
+    assert versions["bench-base"] == service.base
 
 
 def test_a_peer_that_is_not_there_is_told_at_once(service: Deployed, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from expunge.config import Settings, read_settings
 from expunge.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from expunge.benchmarks.serving.conditions import Conditions
     from expunge.benchmarks.serving.matrix import Matrix
     from expunge.benchmarks.serving.stage import Access
 
@@ -82,8 +83,8 @@ def serving(
     from expunge.benchmarks.serving.conditions import Conditions
     from expunge.benchmarks.serving.matrix import ADAPTERS
     from expunge.benchmarks.serving.measurement import Comparisons, Peer, measure  # imports torch and Ray
-    from expunge.benchmarks.serving.plot import draw, require_matplotlib
-    from expunge.benchmarks.serving.report import document, mixed_versions, summary, table
+    from expunge.benchmarks.serving.plot import require_matplotlib
+    from expunge.benchmarks.serving.report import mixed_versions
     from expunge.benchmarks.serving.stage import write_adapters
 
     settings = _settings(model, dtype, session)
@@ -110,12 +111,24 @@ def serving(
         adapters_folder=adapters_folder,
         seed=seed,
         timeout_s=max(session.timeout_s, 300.0),
-        progress=lambda text: session.out.say(f"[dim]· {escape(text)}[/]"),
+        progress=_sayer(session),
     )
+    _write_down(session, results, conditions, out, with_plot=plot)
+    if mixed_versions(results):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _write_down(
+    session: Session, results: list[CellResult], conditions: Conditions, out: Path, *, with_plot: bool
+) -> None:
+    """The files, and the table or the JSON document."""
+    from expunge.benchmarks.serving.plot import draw
+    from expunge.benchmarks.serving.report import document, summary, table
+
     found = document(conditions, results)
     out.mkdir(parents=True, exist_ok=True)
     (out / "serving.json").write_text(json.dumps(found, indent=2) + "\n")
-    if plot:
+    if with_plot:
         draw(results, conditions, out / "serving.png")
     session.out.document(found)
     if not session.out.as_json:
@@ -123,9 +136,8 @@ def serving(
         Console(width=width, highlight=False).print(table(results))
         for line in [*summary(results), *conditions.lines()]:
             session.out.say(escape(line))
-        session.out.say(f"[green]✓[/] {escape(str(out / 'serving.json'))}" + (" and .png" if plot else ""))
-    if mixed_versions(results):
-        raise typer.Exit(ExitCode.FAILED)
+        written = "serving.json and serving.png" if with_plot else "serving.json"
+        session.out.say(f"[green]✓[/] {written} in {escape(str(out.resolve()))}")
 
 
 def _settings(model: str, dtype: str, session: Session) -> Settings:
@@ -197,8 +209,7 @@ def _service(
     from expunge.benchmarks.serving.stage import Access, own_service, service_pid
 
     if not session.has_address:
-        say = lambda text: session.out.say(f"[dim]· {escape(text)}[/]")  # noqa: E731
-        return partial(own_service, settings, os.getpid(), say)
+        return partial(own_service, settings, os.getpid(), _sayer(session))
 
     @contextmanager
     def given() -> Iterator[Access]:
@@ -211,6 +222,10 @@ def _service(
         )
 
     return given
+
+
+def _sayer(session: Session) -> Callable[[str], None]:
+    return lambda text: session.out.say(f"[dim]· {escape(text)}[/]")
 
 
 def _bare(metadata: tuple[tuple[str, str], ...]) -> str:

@@ -125,7 +125,9 @@ def _meaning(name: str) -> str:
 
 def _load(result: CellResult) -> str:
     cell = result.cell
-    streams = f"{result.rate:.2f} req/s" if cell.is_open else f"{cell.streams} streams"
+    streams = (
+        f"{result.rate:.2f} req/s" if cell.is_open else f"{cell.streams} stream{'s' * (cell.streams > 1)}"
+    )
     who = "base" if not cell.adapters else f"{cell.adapters} adapter{'s' * (cell.adapters > 1)}"
     return f"{streams}, {cell.prompt_tokens} tok, {who}"
 
