@@ -24,6 +24,7 @@ from expunge.errors import InvalidRequest
 if TYPE_CHECKING:
     from expunge.benchmarks.serving.conditions import Conditions
     from expunge.benchmarks.serving.matrix import Matrix
+    from expunge.benchmarks.serving.run import CellResult
     from expunge.benchmarks.serving.stage import Access
 
 ROLLOUT_PERIOD_S = 0.2

@@ -125,11 +125,13 @@ def _meaning(name: str) -> str:
 
 def _load(result: CellResult) -> str:
     cell = result.cell
-    streams = (
-        f"{result.rate:.2f} req/s" if cell.is_open else f"{cell.streams} stream{'s' * (cell.streams > 1)}"
-    )
-    who = "base" if not cell.adapters else f"{cell.adapters} adapter{'s' * (cell.adapters > 1)}"
+    streams = f"{result.rate:.2f} req/s" if cell.is_open else _counted(cell.streams, "stream")
+    who = _counted(cell.adapters, "adapter") if cell.adapters else "base"
     return f"{streams}, {cell.prompt_tokens} tok, {who}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
 
 
 def _who(name: str, measured: Measured) -> str:
