@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from torch import Tensor
 
 from expunge.errors import ModelError
 from expunge.inference.kv import KvPool, KvScratch
 from expunge.inference.request import FinishReason
 from expunge.inference.runner import ModelRunner
+from expunge.inference.sampler import likeliest
 from expunge.inference.task import Generation
 
 
@@ -63,24 +63,14 @@ def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]
         for each whether it goes on. One whose logits are not finite is told so and ends;
         the others don't notice.
     """
-    likeliest, are_finite = _likeliest(logits)
+    ids, are_finite = likeliest(logits)
     return [
-        _choose(generation, logits[row], likeliest[row], are_finite[row])
+        _choose(generation, logits[row], ids[row], are_finite[row])
         for row, generation in enumerate(generations)
     ]
 
 
-def _likeliest(logits: Tensor) -> tuple[list[int], list[bool]]:
-    """The arg-max of each row, and whether it is finite; a NaN counts as the highest.
-
-    numpy's arg-max takes a seventh of the time of torch's.
-    """
-    scores = logits.detach().float().cpu().numpy()
-    ids = scores.argmax(-1)
-    return ids.tolist(), np.isfinite(scores[np.arange(len(ids)), ids]).tolist()
-
-
-def _choose(generation: Generation, logits: Tensor, likeliest: int, is_finite: bool) -> bool:
+def _choose(generation: Generation, logits: Tensor, greedy: int, is_finite: bool) -> bool:
     if not is_finite:
         generation.deliver(
             ModelError(
@@ -92,7 +82,7 @@ def _choose(generation: Generation, logits: Tensor, likeliest: int, is_finite: b
     if generation.limit <= 0:  # asked about its prompt only
         generation.finish(FinishReason.LENGTH)
         return False
-    token = generation.sampler.choose(logits) if generation.sampler else likeliest
+    token = generation.sampler.choose(logits) if generation.sampler else greedy
     if generation.logprobs is None:
         return generation.take(token)
     (logprob,) = generation.logprobs.of(logits[None], [token])

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from numpy.random import Philox
 
 _WORD = 2**64
+_NUMBERS = 4  # that one value of the counter gives
+_BLOCK = 64  # drawn together: setting up a generator takes longer than they do
 
 
 def _fresh() -> int:
@@ -18,8 +20,8 @@ class Noise:
     """Random numbers of which the n-th is a pure function of seed, choice and n.
 
     They come from a counter-based generator, Philox 4x64 (Salmon and others, "Parallel random numbers: as
-    easy as 1, 2, 3", 2011): its key is (seed, choice), its counter is n. So they depend neither on what else
-    is drawn nor on how often.
+    easy as 1, 2, 3", 2011): its key is (seed, choice), its counter counts the numbers. So they depend neither
+    on what else is drawn nor on how often.
 
     Args:
         seed: 64 bits, signed or not; None draws one from `entropy`.
@@ -30,8 +32,13 @@ class Noise:
     def __init__(self, seed: int | None, choice: int = 0, entropy: Callable[[], int] = _fresh) -> None:
         seed = entropy() if seed is None else seed
         self._key = seed % _WORD + choice % _WORD * _WORD
+        self._block = -1
+        self._bits: list[int] = []
 
     def uniform(self, position: int) -> float:
         """A number in [0, 1) with 53 random bits; `position` is from 0."""
-        bits = int(Philox(key=self._key, counter=position).random_raw())
-        return (bits >> 11) * 2.0**-53
+        block, place = divmod(position, _BLOCK)
+        if block != self._block:
+            generator = Philox(key=self._key, counter=block * (_BLOCK // _NUMBERS))
+            self._block, self._bits = block, generator.random_raw(_BLOCK).tolist()
+        return (self._bits[place] >> 11) * 2.0**-53

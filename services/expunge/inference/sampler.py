@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -51,8 +50,10 @@ class Sampler:
 
         The n-th call is for the n-th token of the answer.
         """
-        scores = logits.detach().to("cpu", torch.float32, copy=True).numpy()
-        scores[self._bias_ids] += self._biases
+        scores = logits.detach().float().cpu().numpy()
+        if self._penalties or len(self._biases):
+            scores = scores.copy()
+            scores[self._bias_ids] += self._biases
         if self._penalties:
             self._penalties.apply(scores)
         token = int(scores.argmax())
@@ -71,6 +72,16 @@ class Sampler:
         return int(ids[draw(weights[ids], number)])
 
 
+def likeliest(logits: Tensor) -> tuple[list[int], list[bool]]:
+    """The arg-max of each row of `logits` [rows, vocabulary], and whether it is finite; NaN is the highest.
+
+    numpy's arg-max takes a seventh of the time of torch's.
+    """
+    scores = logits.detach().float().cpu().numpy()
+    ids = scores.argmax(-1)
+    return ids.tolist(), np.isfinite(scores[np.arange(len(ids)), ids]).tolist()
+
+
 def draw(weights: NDArray[np.float32], number: float) -> int:
     """The first place up to which more than the share `number`, in [0, 1), of all `weights` lies."""
     blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK)), dtype=np.float64)
@@ -86,8 +97,9 @@ def _first_above(sums: NDArray[np.float64], target: float) -> int:
 
 
 def _weights(scores: NDArray[np.float32], highest: np.float32, temperature: float) -> NDArray[np.float32]:
-    """exp((scores - highest) / temperature), in the memory of `scores`."""
+    """exp((scores - highest) / temperature)."""
     with np.errstate(over="ignore", under="ignore"):  # scores far below the highest weigh nothing
-        scores -= highest
-        scores *= np.float32(1 / temperature)
-        return np.exp(scores, out=scores)
+        weights: NDArray[np.float32] = scores - highest
+        weights *= np.float32(1 / temperature)
+        np.exp(weights, out=weights)
+    return weights

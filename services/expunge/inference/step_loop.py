@@ -117,7 +117,7 @@ class StepLoop:
         """Whether `task` can be run to its very end besides all that runs and the `taken`."""
         if self._long and self._prefiller.cost(task) > budget:
             return False
-        if not isinstance(task, Generation):
+        if not isinstance(task, Generation) or not task.needs_row:
             return True
         if len(self._batch) + len(taken) >= self._limits.max_rows:
             return False  # the common case under load; the exact count follows

@@ -21,7 +21,7 @@ from expunge.inference.request import (
 )
 from expunge.inference.sampler import Sampler
 from expunge.inference.stops import StopStrings
-from expunge.inference.token_logprobs import PromptLogprobs, TokenLogprobs
+from expunge.inference.token_logprobs import PromptLogprobs, TokenLogprobs, logprob_of, rows_of
 
 Item = TokenBatch | ScoreResult | ExpungeError
 Deliver = Callable[[Item], None]
@@ -74,8 +74,6 @@ class Task(ABC):
 class Generation(Task):
     """A text being generated."""
 
-    needs_row = True
-
     def __init__(
         self,
         request: GenerationRequest,
@@ -87,6 +85,7 @@ class Generation(Task):
     ) -> None:
         super().__init__(request.version, slot, tokens, request.deadline, deliver)
         self.limit = min(request.max_tokens, context - len(tokens))
+        self.needs_row = self.limit > 0
         self.sampler = (
             Sampler(request.sampling, tokens, request.choice) if Sampler.is_needed(request.sampling) else None
         )
@@ -183,13 +182,11 @@ class Scoring(Task):
 
     def take_prompt(self, logits: Tensor) -> None:
         """Score the next tokens; after the last, send."""
-        logits = logits.float()
-        best, total = logits.argmax(-1).tolist(), logits.logsumexp(-1).tolist()
         start = len(self._scores)
-        for row, token in enumerate(self._continuation[start : start + len(best)]):
-            logprob = float(logits[row, token]) - total[row]
-            text = self._codec.token_text(token)
-            self._scores.append(TokenScore(token, text, logprob, best[row] == token))
+        following = self._continuation[start : start + len(logits)]
+        for row, token in zip(rows_of(logits), following, strict=True):
+            logprob, is_greedy = logprob_of(row, token), int(row.argmax()) == token
+            self._scores.append(TokenScore(token, self._codec.token_text(token), logprob, is_greedy))
         if len(self._scores) == len(self._continuation):
             self.deliver(ScoreResult(self.version, tuple(self._scores)))
 

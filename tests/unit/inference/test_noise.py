@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import Philox
 
 from expunge.inference.noise import Noise
 
@@ -17,6 +18,13 @@ def test_a_number_does_not_depend_on_those_drawn_before(seed: int, choice: int, 
     drawn = [noise.uniform(position) for position in positions]
     assert drawn == [Noise(seed, choice).uniform(position) for position in positions]
     assert all(0 <= number < 1 for number in drawn)
+
+
+def test_the_numbers_are_those_of_the_generator_in_order() -> None:
+    noise, expected = Noise(5, 2), Philox(key=5 + (2 << 64)).random_raw(300)
+    assert [noise.uniform(position) for position in range(300)] == [
+        (int(bits) >> 11) / 2**53 for bits in expected
+    ]
 
 
 def test_seeds_choices_and_positions_have_numbers_of_their_own() -> None:

@@ -169,6 +169,30 @@ def test_scores_pass_requests_that_wait_for_a_row(bench: Bench) -> None:
     assert isinstance(bench.told[scoring][0], ScoreResult)
 
 
+def test_questions_about_a_prompt_pass_requests_that_wait_for_a_row(bench: Bench) -> None:
+    for _ in range(5):
+        bench.submit("The dog", "one", max_tokens=40)
+    bench.loop.step()
+    asked = bench.submit("a dog and", "one", max_tokens=0, logprobs=0, prompt_logprobs=True)
+    bench.loop.step()
+    (told,) = bench.told[asked]
+    assert isinstance(told, TokenBatch)
+    assert [entry.token_id for entry in told.prompt_logprobs] == asked.tokens
+    assert (told.text, told.token_ids, told.finish) == ("", (), FinishReason.LENGTH)
+    assert bench.ended == [asked]
+
+
+def test_a_deadline_in_the_middle_of_a_prompt_tells_nothing_of_it(bench: Bench) -> None:
+    asked = bench.submit("The dog " * 80, "one", deadline=5.0, logprobs=0, prompt_logprobs=True)
+    bench.loop.step()
+    bench.now = 6.0
+    bench.loop.step()
+    assert bench.finish_of(asked) is FinishReason.DEADLINE
+    (told,) = bench.told[asked]
+    assert isinstance(told, TokenBatch)
+    assert told.prompt_logprobs == ()
+
+
 def test_a_version_that_turns_bad_while_it_runs_harms_no_other_row(
     bench: Bench, adapters: tuple[Adapter, Adapter]
 ) -> None:
