@@ -37,7 +37,8 @@ def kept(weights: Weights, sampling: Sampling) -> Ids:
         enough = top_p * _sum(weights[ids])
     else:
         enough = top_p * _sum(weights[weights >= min_p] if min_p > 0 else weights)
-        ids = few if _sum(weights[few]) > enough else np.flatnonzero(weights >= min_p)
+        are_enough = top_p < 1 and _sum(weights[few]) > enough
+        ids = few if are_enough else np.flatnonzero(weights >= min_p)
     return ids[_nucleus(weights[ids], enough)] if top_p < 1 else ids
 
 
