@@ -39,23 +39,27 @@ class TokenLogprobs:
 
 
 class PromptLogprobs:
-    """An entry for each token of a prompt, from logits that come in pieces."""
+    """An entry for each token of a prompt, from logits that come in pieces.
+
+    Attributes:
+        read: leading tokens after which the logits are known.
+    """
 
     def __init__(self, teller: TokenLogprobs, tokens: Sequence[int]) -> None:
         self._teller = teller
         self._tokens = tokens
-        self._read = 0  # tokens after which the logits are known
+        self.read = 0
         self._entries = [teller.first(tokens[0])]
 
     @property
     def is_complete(self) -> bool:
         """Whether all logits have been read."""
-        return self._read == len(self._tokens)
+        return self.read == len(self._tokens)
 
     def take(self, logits: Tensor) -> None:
         """Read the logits after the next tokens, [tokens, vocabulary]; what follows the last is no prompt."""
-        following = self._tokens[self._read + 1 : self._read + 1 + len(logits)]
-        self._read += len(logits)
+        following = self._tokens[self.read + 1 : self.read + 1 + len(logits)]
+        self.read += len(logits)
         self._entries += self._teller.of(logits[: len(following)], following)
 
     def hand_over(self) -> tuple[TokenLogprob, ...]:
