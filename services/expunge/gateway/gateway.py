@@ -10,6 +10,7 @@ from hashlib import sha256
 from expunge.config import Settings
 from expunge.erasures.suppression import GuardBook
 from expunge.gateway.admission import Admission
+from expunge.gateway.answering import Answering
 from expunge.gateway.authentication import Authenticator
 from expunge.gateway.chain import CallChain
 from expunge.gateway.cluster_state import ClusterState
@@ -102,15 +103,14 @@ class Gateway:
 
     def _inference_server(self, engine: EngineUpstream, chain: CallChain) -> RpcServer:
         settings = self.settings
-        service = InferenceService(
+        answering = Answering(
             engine,
             Admission(self.follower, settings.default_alias, self.metrics),
-            self.follower,
             self._running,
             self.metrics,
             guard_reply=settings.guard_reply,
-            max_context=settings.max_context,
         )
+        service = InferenceService(answering, self.follower, max_context=settings.max_context)
         register = inference_pb2_grpc.add_InferenceServiceServicer_to_server
         return RpcServer(
             [Service("expunge.inference.v1.InferenceService", service, register)],

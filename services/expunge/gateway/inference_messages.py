@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from expunge.errors import InvalidRequest, Violation
 from expunge.gateway.routing import Route
@@ -13,8 +13,11 @@ from expunge.inference.request import (
     Sampling,
     ScoreRequest,
     ScoreResult,
+    TokenBatch,
+    TokenLogprob,
 )
 from expunge.inference.validation import ROLES
+from expunge.registry.records import Rollout
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 
 DEFAULT_MAX_TOKENS = 128
@@ -166,6 +169,81 @@ def score_response(result: ScoreResult, request_id: str, route: Route) -> pb.Sco
         request_id=request_id,
         alias=route.alias,
     )
+
+
+def generate_response(answers: Sequence[TokenBatch], request_id: str, route: Route) -> pb.GenerateResponse:
+    """All answers to one prompt."""
+    first = answers[0]
+    return pb.GenerateResponse(
+        text=first.text,
+        version=route.version,
+        generation=route.generation,
+        finish_reason=finish_reason(first.finish),
+        usage=pb.Usage(
+            prompt_tokens=first.prompt_tokens,
+            completion_tokens=sum(answer.completion_tokens for answer in answers),
+        ),
+        request_id=request_id,
+        alias=route.alias,
+        logprobs=_token_logprobs(first.logprobs),
+        prompt_logprobs=_token_logprobs(first.prompt_logprobs),
+        more_choices=[
+            pb.Choice(
+                text=answer.text,
+                finish_reason=finish_reason(answer.finish),
+                logprobs=_token_logprobs(answer.logprobs),
+            )
+            for answer in answers[1:]
+        ],
+    )
+
+
+def generate_chunk(index: int, batch: TokenBatch, request_id: str, route: Route) -> pb.GenerateStreamResponse:
+    """Some more of the answer `index`."""
+    usage = pb.Usage(prompt_tokens=batch.prompt_tokens, completion_tokens=batch.completion_tokens)
+    return pb.GenerateStreamResponse(
+        text=batch.text,
+        version=route.version,
+        generation=route.generation,
+        finish_reason=finish_reason(batch.finish),
+        usage=usage if batch.finish is not None else None,
+        request_id=request_id,
+        alias=route.alias,
+        token_count=len(batch.token_ids),
+        index=index,
+        logprobs=_token_logprobs(batch.logprobs),
+        prompt_logprobs=_token_logprobs(batch.prompt_logprobs),
+    )
+
+
+def models_response(rollouts: Mapping[str, Rollout]) -> pb.ListModelsResponse:
+    return pb.ListModelsResponse(
+        models=[
+            pb.Model(
+                alias=alias,
+                generation=rollout.generation,
+                targets=[
+                    pb.ModelTarget(version=target.version, weight=target.weight) for target in rollout.targets
+                ],
+            )
+            for alias, rollout in sorted(rollouts.items())
+        ]
+    )
+
+
+def _token_logprobs(tokens: Sequence[TokenLogprob]) -> list[pb.TokenLogprob]:
+    return [
+        pb.TokenLogprob(
+            token_id=token.token_id,
+            text=token.text,
+            logprob=token.logprob,
+            likeliest=[
+                pb.TokenLogprob(token_id=token_id, text=text, logprob=logprob)
+                for token_id, text, logprob in token.likeliest
+            ],
+        )
+        for token in tokens
+    ]
 
 
 def finish_reason(finish: FinishReason | None) -> pb.FinishReason.ValueType:
