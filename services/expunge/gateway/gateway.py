@@ -23,6 +23,7 @@ from expunge.gateway.operator.adapter_upload import Spool
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.services import operator_services
 from expunge.gateway.ports import PortClaims
+from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.running import RunningRequests
 from expunge.gateway.server import (
     MAX_INFERENCE_BYTES,
@@ -85,7 +86,7 @@ class Gateway:
         self._spool = Spool(settings.state / "spool" / member)
         self._cluster = ClusterState(registry, self.follower, self.metrics)
         authenticator = Authenticator(tokens, verification_key, time.time)
-        self._inference = self._inference_server(engine, standard_chain(authenticator, self.metrics))
+        self._inference = self._inference_server(engine, blobs, standard_chain(authenticator, self.metrics))
         self._operator = RpcServer(
             operator_services(settings, registry, blobs, self._stream, self._spool),
             standard_chain(authenticator, self.metrics),
@@ -101,12 +102,13 @@ class Gateway:
         self._is_draining = False
         self._addresses: Addresses | None = None
 
-    def _inference_server(self, engine: EngineUpstream, chain: CallChain) -> RpcServer:
+    def _inference_server(self, engine: EngineUpstream, blobs: BlobUpstream, chain: CallChain) -> RpcServer:
         settings = self.settings
         answering = Answering(
             engine,
             Admission(self.follower, settings.default_alias, self.metrics),
             self._running,
+            TokenReader(blobs, lambda: self.follower.view().snapshot.base_version),
             self.metrics,
             guard_reply=settings.guard_reply,
         )
