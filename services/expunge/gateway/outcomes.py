@@ -46,12 +46,11 @@ class Outcomes:
             async for batch in batches:
                 last = batch
                 yield batch
-        except (asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit, Exception) as error:
             if last is not None and (last.finish is not None or last.version != route.version):
                 self._record_end(route, last)  # nobody waits for what comes after the end
-            raise
-        except Exception as error:
-            self.record(route, _code(error), is_failure=_is_failure(error))
+            elif isinstance(error, Exception):
+                self.record(route, _code(error), is_failure=_is_failure(error))
             raise
         else:
             self._record_end(route, last)

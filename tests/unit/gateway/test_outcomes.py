@@ -116,6 +116,12 @@ async def test_leaving_after_the_end_counts(outcomes: Outcomes) -> None:
     assert counted(outcomes) == (1, 0)
 
 
+async def test_an_error_after_the_end_is_no_failure_of_the_answer(outcomes: Outcomes) -> None:
+    with pytest.raises(Unavailable):
+        await read(outcomes, END, Unavailable("the replica went away"))
+    assert counted(outcomes) == (1, 0)
+
+
 async def test_closing_closes_the_engine(outcomes: Outcomes) -> None:
     closed = asyncio.Event()
 
