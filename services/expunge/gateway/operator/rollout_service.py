@@ -76,7 +76,11 @@ class RolloutService(pb_grpc.RolloutServiceServicer):
         )
 
     async def GetRollout(self, request: pb.GetRolloutRequest, context: Context) -> pb.GetRolloutResponse:
-        rollout = await self._registry.get_rollout(request.alias)
+        while True:
+            rollout = await self._registry.get_rollout(request.alias)
+            plan = await self._registry.get_canary(request.alias)
+            if plan is None or plan.generation <= rollout.generation:
+                break  # else the canary has moved between the two
         history = await self._registry.rollout_history(request.alias) if request.with_history else ()
         earlier = sorted(
             (entry for entry in history if entry.generation < rollout.generation),
@@ -84,14 +88,18 @@ class RolloutService(pb_grpc.RolloutServiceServicer):
             reverse=True,
         )
         return pb.GetRolloutResponse(
-            rollout=await self._shown(rollout), history=[rollout_message(entry) for entry in earlier]
+            rollout=self._with_canary(rollout, plan), history=[rollout_message(entry) for entry in earlier]
         )
 
     async def ListRollouts(
         self, request: pb.ListRolloutsRequest, context: Context
     ) -> pb.ListRolloutsResponse:
-        rollouts = sorted(await self._registry.list_rollouts(), key=lambda rollout: rollout.alias)
-        canaries = {plan.alias: plan for plan in await self._registry.list_canaries()}
+        while True:
+            rollouts = sorted(await self._registry.list_rollouts(), key=lambda rollout: rollout.alias)
+            generations = {rollout.alias: rollout.generation for rollout in rollouts}
+            canaries = {plan.alias: plan for plan in await self._registry.list_canaries()}
+            if all(plan.generation <= generations.get(plan.alias, 0) for plan in canaries.values()):
+                break  # else a canary has moved between the two
         return pb.ListRolloutsResponse(
             rollouts=[self._with_canary(rollout, canaries.get(rollout.alias)) for rollout in rollouts]
         )
@@ -123,7 +131,7 @@ class RolloutService(pb_grpc.RolloutServiceServicer):
     def _with_canary(self, rollout: Rollout, plan: CanaryPlan | None) -> pb.Rollout:
         """The rollout, with its canary unless the alias has moved on since."""
         message = rollout_message(rollout)
-        if plan is not None and plan.generation == rollout.generation:
+        if plan is not None and plan.generation >= rollout.generation:
             message.canary.CopyFrom(canary_message(plan, self._clock()))
         return message
 
