@@ -15,6 +15,7 @@ from expunge.gateway.admission import Admission
 from expunge.gateway.call import current_call, current_caller
 from expunge.gateway.guards import Scope
 from expunge.gateway.outcomes import Outcomes
+from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.routing import Route
 from expunge.gateway.running import REFUSAL, RunningRequest, RunningRequests
 from expunge.gateway.upstream import EngineUpstream
@@ -33,21 +34,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Asked:
-    """One prompt, to be answered `n` times.
-
-    Attributes:
-        request: routed and checked; each answer gets its own copy.
-        token_text: what `request.prompt_tokens` stand for: guards read text.
-    """
+    """One prompt, routed and checked, to be answered `n` times."""
 
     request: GenerationRequest
     n: int = 1
-    token_text: str = ""
-
-    def scope(self, passing: frozenset[str]) -> Scope:
-        """What the guards read; `passing` names the erasures whose guards do not apply."""
-        text = self.token_text if self.request.prompt_tokens else self.request.prompt or ""
-        return Scope(text, messages=self.request.messages, passing=passing)
 
     def requests(self) -> list[GenerationRequest]:
         """One for each answer. The prompt's own log-probabilities are told once."""
@@ -80,6 +70,7 @@ class Answering:
         engine: EngineUpstream,
         admission: Admission,
         running: RunningRequests,
+        token_reader: TokenReader,
         metrics: GatewayMetrics,
         outcomes: Outcomes,
         *,
@@ -87,6 +78,7 @@ class Answering:
     ) -> None:
         self._engine = engine
         self._admission = admission
+        self._token_reader = token_reader
         self._running = running
         self._metrics = metrics
         self._guard_reply = guard_reply
@@ -105,15 +97,15 @@ class Answering:
         """All answers of the current call as they grow, interleaved; each ends with a finish reason.
 
         Raises:
+            InvalidRequest: a token id stands for nothing.
             RefusedByPolicy: a prompt is in scope of a guard, and refusals are errors.
             Overloaded, Unavailable: the engine takes no more, or was lost.
         """
+        scopes = [await self._scope(one.request) for one in asked]
         async with self._admitted(asked, route), AsyncExitStack() as stack:
             sources: list[AsyncGenerator[TokenBatch, None]] = []
-            for (
-                one
-            ) in asked:  # no await from the check to `entered`: a guard that comes between would miss it
-                scope = one.scope(current_caller().passing)
+            for one, scope in zip(asked, scopes, strict=True):
+                # No await from the check to `entered`: a guard that came between them would be missed.
                 is_refused = self._is_refused(scope)
                 for request in one.requests():
                     running = stack.enter_context(self._entered(scope, route))
@@ -142,6 +134,13 @@ class Answering:
         self._admission.check_guards(scope, current_call.get())
         with self._entered(scope, route) as running:
             return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
+
+    async def _scope(self, request: GenerationRequest) -> Scope:
+        """What the guards read of a request: of token ids, the text they stand for."""
+        text = request.prompt or ""
+        if request.prompt_tokens:
+            text = await self._token_reader.guarded_text(request.prompt_tokens)
+        return Scope(text, messages=request.messages, passing=current_caller().passing)
 
     @asynccontextmanager
     async def _admitted(self, asked: Sequence[Asked], route: Route) -> AsyncIterator[None]:

@@ -12,9 +12,9 @@ from expunge.gateway.chain import Context
 from expunge.gateway.follower import Follower
 from expunge.gateway.inference_messages import (
     AnyGenerate,
+    asked_of,
     generate_chunk,
     generate_response,
-    generation_request,
     models_response,
     score_request,
     score_response,
@@ -60,17 +60,16 @@ class InferenceService(pb_grpc.InferenceServiceServicer):
                 yield generate_chunk(part.index, part.batch, current_call.get().request_id, route)
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
-        request_id = current_call.get().request_id
+        call = current_call.get()
         route = self._answering.route(request.alias)
-        asked = score_request(request, request_id, route, self._deadline(context), self._max_context)
-        return score_response(await self._answering.score(asked, route), request_id, route)
+        asked = score_request(request, call, route, self._deadline(context), self._max_context)
+        return score_response(await self._answering.score(asked, route), call.request_id, route)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         return models_response(self._follower.view().rollouts)
 
     def _asked(self, message: AnyGenerate, context: Context, route: Route) -> Asked:
-        request_id, deadline = current_call.get().request_id, self._deadline(context)
-        return Asked(generation_request(message, request_id, route, deadline, self._max_context))
+        return asked_of(message, current_call.get(), route, self._deadline(context), self._max_context)
 
     def _deadline(self, context: Context) -> float | None:
         left: float | None = context.time_remaining()
