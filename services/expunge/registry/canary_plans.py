@@ -44,6 +44,15 @@ def running_plan(connection: Connection, alias: str) -> CanaryPlan | None:
     return plan if plan is not None and plan.state is CanaryState.RUNNING else None
 
 
+def aliases_that_may_go_back_to(connection: Connection, version: str) -> list[str]:
+    """The aliases on which a canary runs that would be put back to `version`."""
+    table = schema.canaries
+    statement = sa.select(table.c.alias).where(
+        table.c.stable == version, table.c.state == CanaryState.RUNNING.value
+    )
+    return list(connection.execute(statement).scalars())
+
+
 def require_none_running(connection: Connection, alias: str) -> None:
     """Raise FailedPrecondition when a canary runs on the alias."""
     plan = running_plan(connection, alias)

@@ -156,6 +156,15 @@ async def test_it_is_put_back_from_100_percent_too(scene: Scene) -> None:
     assert await scene.shares() == [("sha-old", 100)]
 
 
+async def test_what_a_canary_may_go_back_to_is_not_retired(scene: Scene) -> None:
+    await scene.begin(CanarySpec(steps=(100,), step_s=60.0, min_requests=0))
+    with pytest.raises(FailedPrecondition, match="in use by default"):
+        await scene.registry.retire_version("old", "operator")
+    scene.pass_time(60)
+    await scene.heard("canary_finished")
+    await scene.registry.retire_version("old", "operator")
+
+
 async def test_a_report_that_comes_twice_or_late_counts_once(scene: Scene, follow: Follow) -> None:
     await scene.begin()
     await scene.tell(5)
