@@ -131,9 +131,10 @@ class Answering:
     async def score(self, asked: ScoreRequest, route: Route) -> ScoreResult:
         """The scores of one text; raises as `answers`."""
         scope = Scope(asked.context, continuation=asked.continuation, passing=current_caller().passing)
-        self._admission.check_guards(scope, current_call.get())
-        with self._entered(scope, route) as running:
-            return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
+        async with self._admitted([asked], route):
+            self._admission.check_guards(scope, current_call.get())
+            with self._entered(scope, route) as running:
+                return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
 
     async def _scope(self, request: GenerationRequest) -> Scope:
         """What the guards read of a request: of token ids, the text they stand for."""
@@ -143,7 +144,7 @@ class Answering:
         return Scope(text, messages=request.messages, passing=current_caller().passing)
 
     @asynccontextmanager
-    async def _admitted(self, asked: Sequence[Asked], route: Route) -> AsyncIterator[None]:
+    async def _admitted(self, asked: Sequence[Asked | ScoreRequest], route: Route) -> AsyncIterator[None]:
         """Around everything a call has answered: what a caller may use at once is counted here."""
         yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,11 @@ def connect(port: int, sent: bytes = b"") -> socket.socket:
     return found
 
 
+def send_without_end(connection: socket.socket) -> None:
+    while True:
+        connection.send(b"a" * 2**20)
+
+
 def answer(asking: socket.socket) -> str:
     """All that comes until the other side closes."""
     with asking, asking.makefile("rb") as stream:
@@ -102,6 +108,18 @@ def test_of_too_many_silent_connections_the_oldest_goes(
 def test_who_says_nothing_is_let_go(door: FrontDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_door, "SILENT_S", 0.05)
     assert answer(connect(door.port)) == ""
+
+
+def test_a_client_that_never_reads_is_cut_off(
+    door: FrontDoor, hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_door, "NEVER_READ_S", 1)
+    with connect(door.port, b"GET /v1/models HTTP/1.1\r\n"):
+        assert hall.news.wait(10)
+        hall.arrived[0].settimeout(60)
+        with pytest.raises(OSError) as caught:
+            send_without_end(hall.arrived[0])
+        assert caught.value.errno == errno.ETIMEDOUT
 
 
 def test_a_port_that_is_taken_is_a_clear_error(hall: Hall) -> None:

@@ -17,7 +17,7 @@ SILENT_S = 10.0
 _BACKLOG = 1024
 _PEEK_BYTES = 4096
 _RETRY_S = 0.05
-_NEVER_READ_S = 60  # a client that takes nothing of what it asked for is cut off by the system
+NEVER_READ_S = 60  # a client that takes nothing of what it asked for is cut off by the system
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -100,7 +100,7 @@ class FrontDoor:
         for connection in self._arrivals():
             connection.setblocking(False)
             if user_timeout := getattr(socket, "TCP_USER_TIMEOUT", None):
-                connection.setsockopt(socket.IPPROTO_TCP, user_timeout, _NEVER_READ_S * 1000)
+                connection.setsockopt(socket.IPPROTO_TCP, user_timeout, NEVER_READ_S * 1000)
             if len(self._silent) >= MAX_SILENT:
                 self._drop_oldest()
             self._silent[connection] = self._clock() + SILENT_S
