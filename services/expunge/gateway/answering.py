@@ -14,6 +14,7 @@ from expunge.errors import RefusedByPolicy
 from expunge.gateway.admission import Admission
 from expunge.gateway.call import current_call, current_caller
 from expunge.gateway.guards import Scope
+from expunge.gateway.outcomes import Outcomes
 from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.routing import Route
 from expunge.gateway.running import REFUSAL, RunningRequest, RunningRequests
@@ -71,6 +72,7 @@ class Answering:
         running: RunningRequests,
         token_reader: TokenReader,
         metrics: GatewayMetrics,
+        outcomes: Outcomes,
         *,
         guard_reply: GuardReply,
     ) -> None:
@@ -80,6 +82,7 @@ class Answering:
         self._running = running
         self._metrics = metrics
         self._guard_reply = guard_reply
+        self._outcomes = outcomes
 
     def route(self, alias: str) -> Route:
         """The version for the current call, from its first token to its last; "" is the default alias.
@@ -131,7 +134,7 @@ class Answering:
         async with self._admitted([asked], route):
             self._admission.check_guards(scope, current_call.get())
             with self._entered(scope, route) as running:
-                return await running.outcome(self._engine.score(asked))
+                return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
 
     async def _scope(self, request: GenerationRequest) -> Scope:
         """What the guards read of a request: of token ids, the text they stand for."""
@@ -164,7 +167,8 @@ class Answering:
     ) -> AsyncGenerator[TokenBatch, None]:
         """The batches of one answer; the last carries the finish reason."""
         try:
-            async with aclosing(running.batches(self._engine.generate(request))) as batches:
+            answer = self._outcomes.watched(self._engine.generate(request), route)
+            async with aclosing(running.batches(answer)) as batches:
                 async for batch in self._timed(batches, route):
                     yield batch
         except RefusedByPolicy:  # by a guard that came meanwhile

@@ -24,6 +24,7 @@ from expunge.gateway.layers import standard_chain
 from expunge.gateway.operator.adapter_upload import Spool
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.services import operator_services
+from expunge.gateway.outcomes import CanaryGauges, Outcomes
 from expunge.gateway.ports import PortClaims
 from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.running import RunningRequests
@@ -74,6 +75,7 @@ class Gateway:
         self.settings = settings
         self._node_address = node_address
         self.metrics = GatewayMetrics()
+        self._outcomes = Outcomes(self.metrics)
         self.follower = Follower(
             registry,
             member,
@@ -82,7 +84,9 @@ class Gateway:
             on_view=self._on_view,
             on_lease_end=self._on_lease_end,
             clock=clock,
+            outcomes=self._outcomes.report,
         )
+        self._canaries = CanaryGauges(self.metrics)
         self._guards: Guards | None = None  # those that the running requests have been checked against
         self._running = RunningRequests()
         self._stream = EventStream(registry)
@@ -96,6 +100,7 @@ class Gateway:
             self._running,
             token_reader,
             self.metrics,
+            self._outcomes,
             guard_reply=settings.guard_reply,
         )
         self._inference = self._inference_server(answering, standard_chain(authenticator, self.metrics))
@@ -215,7 +220,9 @@ class Gateway:
             for erasure_id in self._running.refuse_in_scope(view.guards):
                 self.metrics.refusals.labels("suppressed_while_running").inc()
                 _log.info("running_request_refused", erasure_id=erasure_id)
+        self._outcomes.follow(view.rollouts)
         self.metrics.show_rollouts({alias: rollout.generation for alias, rollout in view.rollouts.items()})
+        self._canaries.show(view.rollouts)
         self.metrics.guards.set(len(view.snapshot.guards))
         self.metrics.revision.set(view.snapshot.revision)
 
