@@ -80,6 +80,7 @@ def engines(settings: Settings) -> Iterator[Engines]:
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
         handle = serve.run(build_engine(settings), name="engines", route_prefix=None)
         yield Engines(settings, handle, registry, base)
+        handle.shutdown()  # else its thread goes on reporting to a Ray that is gone
         serve.delete("engines")
     finally:
         ray.shutdown()
