@@ -7,6 +7,7 @@ the deployment, start seconds sooner without them.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,11 +19,13 @@ from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from expunge.config import Settings, thread_environment
 from expunge.errors import ExpungeError, VersionNotStaged
 from expunge.inference.limits import EngineLimits
+from expunge.inference.observer import EngineObserver
 from expunge.inference.placement import REPLICA, Placement
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.request_router import STATS_PERIOD_S, EngineRouter, routing_stats
 from expunge.inference.stats import EngineStats
 from expunge.inference.version_follower import VersionFollower
+from expunge.observability.engine_metrics import EngineMetrics, Sample
 from expunge.observability.logging import configure_logging
 from expunge.registry.blobs import BlobStore
 from expunge.registry.client import RegistryClient
@@ -55,7 +58,8 @@ class EngineDeployment:
         configure_logging("engine")
         self._settings = settings
         self._member = serve.get_replica_context().replica_id.unique_id
-        self._engine = await _loaded_engine(settings)
+        self._metrics = EngineMetrics(with_ray=True)
+        self._engine = await _loaded_engine(settings, self._metrics)
         self._engine.start()
         self._follower = VersionFollower(
             registry=RegistryClient(lease_s=settings.lease_s),
@@ -63,7 +67,10 @@ class EngineDeployment:
             blobs=BlobStore(settings.resolved_blob_url),
             member=self._member,
             folder=settings.cache / "staging",
+            observer=self._metrics,
+            samples=self._samples,
         )
+        self._showing = asyncio.create_task(self._show_stats())
         self._following = asyncio.create_task(self._follower.run())
         ready = asyncio.create_task(self._follower.ready())
         await asyncio.wait((ready, self._following), return_when=asyncio.FIRST_COMPLETED)
@@ -97,26 +104,39 @@ class EngineDeployment:
         """This replica's name as a member, and what it runs and has done."""
         return self._member, self._engine.stats()
 
+    async def _show_stats(self) -> None:
+        while True:
+            self._take_stats()
+            await asyncio.sleep(STATS_PERIOD_S)
+
+    def _take_stats(self) -> None:
+        self._metrics.show(dataclasses.asdict(self._engine.stats()), self._engine.staged())
+
+    def _samples(self) -> tuple[Sample, ...]:
+        self._take_stats()
+        return self._metrics.samples()
+
     async def check_health(self) -> None:
         """Raise when this replica should be replaced.
 
         That is when its engine or its watch loop has ended, or when a version that an alias points at has
         been missing here for longer than staging may take.
         """
-        if not self._engine.is_alive or self._following.done():
-            raise RuntimeError("the engine's thread or its watch loop has ended")
+        if not self._engine.is_alive or self._following.done() or self._showing.done():
+            raise RuntimeError("the engine's thread, its watch loop or its metrics have ended")
         missing_s = self._follower.longest_missing_s()
         if missing_s > self._settings.staging_timeout_s:
             raise RuntimeError(f"an active version has not been staged for {missing_s:.0f} s")
 
     async def __del__(self) -> None:  # Serve awaits it once the last request has ended
-        self._following.cancel()
-        await asyncio.gather(self._following, return_exceptions=True)
+        for task in (self._following, self._showing):
+            task.cancel()
+        await asyncio.gather(self._following, self._showing, return_exceptions=True)
         await self._follower.leave()
         await asyncio.to_thread(self._engine.close)
 
 
-async def _loaded_engine(settings: Settings) -> Engine:
+async def _loaded_engine(settings: Settings, observer: EngineObserver) -> Engine:
     from expunge.inference.elastic_threads import ElasticThreads
     from expunge.inference.engine import Engine
     from expunge.models.load import load_model
@@ -125,7 +145,7 @@ async def _loaded_engine(settings: Settings) -> Engine:
         partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
     )
     threads = ElasticThreads(settings.resolved_engine_threads)
-    return Engine(loaded, EngineLimits.of(settings), threads=threads)
+    return Engine(loaded, EngineLimits.of(settings), threads=threads, observer=observer)
 
 
 async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:

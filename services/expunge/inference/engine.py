@@ -13,6 +13,7 @@ from expunge.inference.codec import TextCodec
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.engine_thread import EngineThread
 from expunge.inference.limits import EngineLimits
+from expunge.inference.observer import EngineObserver, Unobserved
 from expunge.inference.outbox import Outbox
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch, merge
 from expunge.inference.residents import Residents
@@ -36,6 +37,7 @@ class Engine:
         loaded: the base model; its linear layers are replaced by multi-adapter ones.
         limits: sizes.
         clock: seconds since the epoch, for deadlines.
+        observer: is told what the engine does.
         threads: adjusts torch's threads before every forward pass; None leaves them alone.
     """
 
@@ -45,13 +47,15 @@ class Engine:
         limits: EngineLimits,
         clock: Callable[[], float] = time.time,
         threads: ElasticThreads | None = None,
+        observer: EngineObserver | None = None,
     ) -> None:
         runner = ModelRunner(loaded, limits.slots, limits.max_rank, threads)
         self._codec = TextCodec(loaded.model, loaded.tokenizer)
         self._context = min(limits.max_context, runner.context)
         self._residents = Residents()
         self._loop = StepLoop(runner, limits, lambda task: self._residents.release(task.version), clock)
-        self._thread = EngineThread(self._loop)
+        self._observer = observer or Unobserved()
+        self._thread = EngineThread(self._loop, self._observer)
         self._staging = Staging(
             loaded, runner, self._residents, self._thread, limits.max_rank, self._loop.forget
         )
@@ -139,6 +143,7 @@ class Engine:
                 items = await outbox.take()
                 batches = [item for item in items if isinstance(item, TokenBatch)]
                 if batches:
+                    task.phases.answer()
                     batch = merge(batches)
                     finish = batch.finish
                     yield batch
@@ -147,6 +152,8 @@ class Engine:
                     await asyncio.sleep(interval_s)
         finally:
             task.is_cancelled = True
+            phases = task.phases
+            self._observer.request_ended(request.version, phases.queue_s, phases.prefill_s, phases.decode_s)
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         """Log-likelihood of the request's continuation after its context.
@@ -165,8 +172,10 @@ class Engine:
         )
         try:
             items = await outbox.take()
+            task.phases.answer()
         finally:
             task.is_cancelled = True
+            self._observer.request_ended(request.version, task.phases.queue_s, task.phases.prefill_s, None)
         _raise_first_error(items)
         (result,) = (item for item in items if isinstance(item, ScoreResult))
         return result

@@ -77,6 +77,8 @@ class StepLoop:
         """One turn. A part that breaks fails the tasks in it and leaves the others running."""
         self._drop_what_is_over()
         tasks = self._next_prefill()
+        for task in tasks:
+            task.phases.begin()
         if tasks:
             self._attempt(tasks, lambda: self._prefill(tasks))
         if len(self._batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from expunge.errors import DeadlineExceeded, ExpungeError
 from expunge.inference.codec import TextCodec
 from expunge.inference.detokeniser import Detokeniser
+from expunge.inference.phases import Phases
 from expunge.inference.request import (
     FinishReason,
     GenerationRequest,
@@ -37,6 +39,7 @@ class Task(ABC):
         deadline: seconds since the epoch, or None.
         is_cancelled: set by the caller's side; the engine drops the task before its next step.
         has_ended: set by the engine once nothing more will be delivered.
+        phases: how long it waited and ran; the engine says when its prefill begins.
     """
 
     needs_row: bool
@@ -51,6 +54,7 @@ class Task(ABC):
         self.deliver = deliver
         self.is_cancelled = False
         self.has_ended = False
+        self.phases = Phases(time.monotonic)
 
     @property
     @abstractmethod

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expunge.facts import ErasureKind, ForgetRequest, Subject
+
+if TYPE_CHECKING:
+    from expunge.observability.engine_metrics import Sample
 
 
 class VersionKind(StrEnum):
@@ -110,6 +113,7 @@ class MemberReport:
     failed: dict[str, str] = field(default_factory=dict)  # version id → why it can't be staged
     address: str = ""
     leaving: bool = False
+    samples: tuple[Sample, ...] = ()  # metrics of an engine replica, for the gateways to show
 
 
 class ErasureState(StrEnum):
@@ -239,6 +243,7 @@ class MemberStatus:
     last_seen: float
     routable: bool = True
     leaving: bool = False
+    samples: tuple[Sample, ...] = ()  # metrics of an engine replica
 
 
 @dataclass(frozen=True)
