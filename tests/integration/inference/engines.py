@@ -64,11 +64,17 @@ def _prompt_tokens(stats: EngineStats) -> int:
 
 
 @contextmanager
-def engines(settings: Settings) -> Iterator[Engines]:
-    """Starts Ray, a registry and replicas, and stops all of it."""
+def engines(settings: Settings, metrics_port: int | None = None) -> Iterator[Engines]:
+    """Starts Ray, a registry and replicas, and stops all of it.
+
+    Args:
+        metrics_port: where Ray's agent shows metrics; None: there is no agent.
+    """
     ray.init(
         num_cpus=2,
-        include_dashboard=False,
+        include_dashboard=metrics_port is not None,
+        dashboard_port=0,
+        _metrics_export_port=metrics_port,
         namespace=NAMESPACE,
         address="local",
         log_to_driver=False,
