@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -42,6 +43,12 @@ def value(found: Mapping[tuple[str, frozenset[tuple[str, str]]], float], name: s
 def test_each_field_of_the_stats_is_shown_and_no_other_is_asked_for() -> None:
     shown = {field for metric in OF_STATS for field in metric.of}
     assert shown == {field.name for field in fields(EngineStats)}
+
+
+def test_each_metric_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "replicas.md").read_text()
+    rows = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `expunge_engine_")}
+    assert rows == {metric.name for metric in ENGINE_METRICS}
 
 
 def test_names_are_unique_and_begin_alike() -> None:
