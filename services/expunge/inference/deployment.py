@@ -145,7 +145,11 @@ async def _loaded_engine(settings: Settings, observer: EngineObserver) -> Engine
         partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
     )
     threads = ElasticThreads(settings.resolved_engine_threads)
-    return Engine(loaded, EngineLimits.of(settings), threads=threads, observer=observer)
+    folder = settings.cache / "kernels" if settings.native_kernels else None
+    limits = EngineLimits.of(settings)
+    return await _in_passing_thread(
+        partial(Engine, loaded, limits, threads=threads, kernels_folder=folder, observer=observer)
+    )
 
 
 async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:

@@ -105,7 +105,20 @@ OF_STATS = (
     ),
     EngineMetric("expunge_engine_versions_staged", Kind.GAUGE, "Versions resident.", ("staged",)),
     EngineMetric(
-        "expunge_engine_prefix_cache_bytes", Kind.GAUGE, "Memory of kept prefixes.", ("prefix_cache_bytes",)
+        "expunge_engine_kv_used_bytes", Kind.GAUGE, "KV cache that running requests hold.", ("kv_used_bytes",)
+    ),
+    EngineMetric(
+        "expunge_engine_kv_kept_bytes",
+        Kind.GAUGE,
+        "KV cache of prompts kept for later ones; free where it is needed.",
+        ("kv_kept_bytes",),
+    ),
+    EngineMetric("expunge_engine_kv_capacity_bytes", Kind.GAUGE, "KV cache in all.", ("kv_capacity_bytes",)),
+    EngineMetric(
+        "expunge_engine_preemptions",
+        Kind.COUNTER,
+        "Requests that gave way to others, and went on later.",
+        ("preemptions",),
     ),
     EngineMetric(
         "expunge_engine_prefix_cache_queries",
@@ -116,7 +129,7 @@ OF_STATS = (
     EngineMetric(
         "expunge_engine_prefix_cache_hits",
         Kind.COUNTER,
-        "Prompt tokens that were not computed: held, or common to prompts of one pass.",
+        "Prompt tokens that were not computed: kept from an earlier prompt.",
         ("cached_prompt_tokens",),
     ),
     EngineMetric("expunge_engine_prompt_tokens", Kind.COUNTER, "Prompt tokens computed.", ("prompt_tokens",)),

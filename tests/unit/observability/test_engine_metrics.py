@@ -18,7 +18,10 @@ BUSY = EngineStats(
     prompt_tokens=70,
     cached_prompt_tokens=30,
     generated_tokens=12,
-    prefix_cache_bytes=4096,
+    preemptions=1,
+    kv_used_bytes=4096,
+    kv_kept_bytes=2048,
+    kv_capacity_bytes=65536,
     staged=2,
 )
 
@@ -64,7 +67,10 @@ def test_a_page_shows_the_stats_of_each_replica() -> None:
     assert value(found, "requests_running", replica="busy") == 3
     assert value(found, "requests_waiting", replica="busy") == 2
     assert value(found, "versions_staged", replica="busy") == 2
-    assert value(found, "prefix_cache_bytes", replica="busy") == 4096
+    assert value(found, "kv_used_bytes", replica="busy") == 4096
+    assert value(found, "kv_kept_bytes", replica="busy") == 2048
+    assert value(found, "kv_capacity_bytes", replica="busy") == 65536
+    assert value(found, "preemptions_total", replica="busy") == 1
     assert value(found, "prefix_cache_queries_total", replica="busy") == 100
     assert value(found, "prefix_cache_hits_total", replica="busy") == 30
     assert value(found, "prompt_tokens_total", replica="busy") == 70
