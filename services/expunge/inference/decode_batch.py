@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from expunge.errors import ModelError
+from expunge.inference.request import FinishReason
+from expunge.inference.sampler import likeliest
 from expunge.inference.task import Generation
 
 
@@ -17,10 +19,9 @@ def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]
         for each whether it goes on. One whose logits are not finite is told so and ends;
         the others don't notice.
     """
-    best, argmax = logits.max(-1)
-    finite, greedy = best.isfinite().tolist(), argmax.tolist()
+    ids, are_finite = likeliest(logits)
     return [
-        _choose(generation, logits[row], greedy[row], finite[row])
+        _choose(generation, logits[row], ids[row], are_finite[row])
         for row, generation in enumerate(generations)
     ]
 
@@ -35,4 +36,11 @@ def _choose(generation: Generation, logits: Tensor, greedy: int, is_finite: bool
             )
         )
         return False
-    return generation.take(generation.sampler.choose(logits) if generation.sampler else greedy)
+    if generation.limit <= 0:  # asked about its prompt only
+        generation.finish(FinishReason.LENGTH)
+        return False
+    token = generation.sampler.choose(logits) if generation.sampler else greedy
+    if generation.logprobs is None:
+        return generation.take(token)
+    (logprob,) = generation.logprobs.of(logits[None], [token])
+    return generation.take(token, logprob)

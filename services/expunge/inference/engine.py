@@ -137,7 +137,7 @@ class Engine:
             ModelError: the version produces numbers that are not finite.
             Unavailable: the engine was closed.
         """
-        check_generation(request)
+        check_generation(request, self._codec.vocabulary)
         outbox = Outbox()
         task = await self._submit(
             request.version,
@@ -220,19 +220,20 @@ class Engine:
     # --- text
 
     def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
-        field = "prompt" if request.prompt is not None else "messages"
-        if request.prompt is not None:
-            tokens = self._codec.encode(request.prompt)
+        field = "messages"
+        if request.prompt_tokens:
+            field, tokens = "prompt_tokens", list(request.prompt_tokens)
+        elif request.prompt is not None:
+            field, tokens = "prompt", self._codec.encode(request.prompt)
         else:
             *turns, last = request.messages
             if request.continue_final_message:
                 tokens = self._codec.chat_ids(turns, last.content)
             else:
                 tokens = self._codec.chat_ids(request.messages)
-        if not 0 < len(tokens) < self._context:
-            raise InvalidRequest.of(
-                field, f"has {len(tokens)} tokens; allowed are 1 to {self._context - 1}, shorten it"
-            )
+        most = self._context - min(1, request.max_tokens)
+        if not 0 < len(tokens) <= most:
+            raise InvalidRequest.of(field, f"has {len(tokens)} tokens; allowed are 1 to {most}, shorten it")
         return tokens
 
     def _score_tokens(self, request: ScoreRequest) -> tuple[list[int], list[int]]:

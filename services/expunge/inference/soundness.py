@@ -29,7 +29,7 @@ class SoundnessCheck(Task):
     def wanted(self) -> range:
         return range(1, 2)
 
-    def take(self, logits: Tensor) -> None:
+    def take_prompt(self, logits: Tensor) -> None:
         """The logits after the last token, [1, vocabulary]."""
         self.result.set_result(bool(logits.isfinite().all()))
 

@@ -18,9 +18,8 @@ from expunge.inference.limits import EngineLimits
 from expunge.inference.prefill_budget import PrefillBudget
 from expunge.inference.row import Row
 from expunge.inference.rows import Rows
-from expunge.inference.soundness import SoundnessCheck
 from expunge.inference.stats import EngineStats
-from expunge.inference.task import Generation, Scoring, Task
+from expunge.inference.task import Generation, Task
 from expunge.inference.waiting import WaitingQueue
 from expunge.observability.logging import get_logger
 
@@ -128,11 +127,10 @@ class StepLoop:
             row.computed += len(piece.tokens)
             wanted = len(piece.wanted)
             self._account(row, len(piece.tokens), was_decoding)
-            if isinstance(row.task, Generation):
-                if row.decodes:
-                    ends.append((row, at + wanted - 1))
-            elif wanted:
+            if wanted and not was_decoding:
                 self._hand_over(row, logits[at : at + wanted])
+            if row.decodes and isinstance(row.task, Generation) and not row.task.has_ended:
+                ends.append((row, at + wanted - 1))
             at += wanted
         if ends:
             self._choose([row for row, _ in ends], logits, [index for _, index in ends])
@@ -143,20 +141,19 @@ class StepLoop:
             self.waiting.charge(row.task.client, _GENERATED_TOKEN_CHARGE)
         else:
             self._prompt_tokens += tokens
-            self._generated_tokens += row.decodes and isinstance(row.task, Generation)
+            self._generated_tokens += row.decodes and row.task.needs_row
             self.waiting.charge(row.task.client, tokens)
 
     def _hand_over(self, row: Row, logits: Tensor) -> None:
-        """Give a task that is not decoded its logits [wanted, vocabulary]; after the last it leaves."""
+        """Give a task logits of its prompt, [wanted, vocabulary]; one that wants no more is done."""
         task = row.task
-        assert isinstance(task, Scoring | SoundnessCheck)
         task.is_sound = task.is_sound and bool(logits[-1].amax().isfinite())
         try:
-            task.take(logits)
+            task.take_prompt(logits)
         except Exception as error:
             self._break(row, error)
             return
-        if row.decodes:
+        if row.decodes and not isinstance(task, Generation):
             self._leave(row)
 
     def _choose(self, rows: Sequence[Row], logits: Tensor, indices: Sequence[int]) -> None:

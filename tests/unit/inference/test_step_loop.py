@@ -11,7 +11,7 @@ from expunge.errors import DeadlineExceeded, ExpungeError, ModelError, Overloade
 from expunge.inference.block_pool import BLOCK
 from expunge.inference.limits import EngineLimits
 from expunge.inference.paged_kv import PagedKv
-from expunge.inference.request import FinishReason, Priority, ScoreResult
+from expunge.inference.request import FinishReason, Priority, ScoreResult, TokenBatch, merge
 from expunge.inference.sampler import Sampler
 from expunge.inference.step_loop import StepLoop
 from expunge.inference.task import Task
@@ -100,6 +100,71 @@ def test_scores_pass_requests_that_wait_for_a_row(bench: Bench) -> None:
     scoring = bench.submit_score("a dog", " and", "one")
     bench.loop.step()
     assert isinstance(bench.told[scoring][0], ScoreResult)
+
+
+def test_questions_about_a_prompt_pass_requests_that_wait_for_a_row(bench: Bench) -> None:
+    for _ in range(5):
+        bench.submit("The dog", "one", max_tokens=40)
+    bench.loop.step()
+    asked = bench.submit("a dog and", "one", max_tokens=0, logprobs=0, prompt_logprobs=True)
+    bench.loop.step()
+    (told,) = bench.told[asked]
+    assert isinstance(told, TokenBatch)
+    assert [entry.token_id for entry in told.prompt_logprobs] == asked.tokens
+    assert (told.text, told.token_ids, told.finish) == ("", (), FinishReason.LENGTH)
+    assert bench.ended == [asked]
+
+
+def test_a_deadline_in_the_middle_of_a_prompt_tells_nothing_of_it(bench: Bench) -> None:
+    asked = bench.submit("The dog " * 80, "one", deadline=5.0, logprobs=0, prompt_logprobs=True)
+    bench.loop.step()
+    bench.now = 6.0
+    bench.loop.step()
+    assert bench.finish_of(asked) is FinishReason.DEADLINE
+    (told,) = bench.told[asked]
+    assert isinstance(told, TokenBatch)
+    assert told.prompt_logprobs == ()
+
+
+def test_a_prompt_told_of_gives_way_in_its_middle_and_goes_on_where_it_was(bench: Bench) -> None:
+    fields = {"max_tokens": 2, "logprobs": 1, "prompt_logprobs": True}
+    alone = bench.submit("The dog " * 80, "one", **fields)
+    bench.run()
+    others = [bench.submit(f"She studied {index}", "one", max_tokens=40) for index in range(2)]
+    bench.loop.step()
+    asked = bench.submit("The dog " * 80, "one", priority=Priority.BATCH, **fields)
+    for _ in range(3):
+        bench.loop.step()
+    bench.submit("His number", "two", max_tokens=40)  # there are three rows
+    bench.run()
+    assert bench.loop.stats().preemptions
+    assert set(others) < set(bench.ended)
+    assert_told_alike(bench, asked, alone)
+
+
+def test_a_text_that_is_scored_gives_way_in_its_middle_and_goes_on_where_it_was(bench: Bench) -> None:
+    alone = bench.submit_score("The dog", " and the fox" * 40, "one")
+    bench.run()
+    scoring = bench.submit_score("The dog", " and the fox" * 40, "one")
+    for _ in range(3):
+        bench.loop.step()
+    (row,) = bench.loop._rows
+    assert 0 < row.computed < len(scoring.tokens)
+    bench.loop._rows._give_way(row)
+    bench.run()
+    assert bench.score_of(scoring) == pytest.approx(bench.score_of(alone), abs=1e-4)
+
+
+def assert_told_alike(bench: Bench, one: Task, other: Task) -> None:
+    """Both had the same tokens, of prompt and answer, with the same log-probabilities."""
+    told = []
+    for task in (one, other):
+        batch = merge([item for item in bench.told[task] if isinstance(item, TokenBatch)])
+        assert len(batch.prompt_logprobs) == len(task.tokens)
+        told.append([*batch.prompt_logprobs[1:], *batch.logprobs])
+    assert [entry.token_id for entry in told[0]] == [entry.token_id for entry in told[1]]
+    for first, second in zip(*told, strict=True):
+        assert first.logprob == pytest.approx(second.logprob, abs=1e-4)
 
 
 def test_a_version_that_turns_bad_while_it_runs_harms_no_other_row(
