@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from expunge.config import Settings
 from expunge.erasures.credential import verification_key
 from expunge.gateway.gateway import Gateway
+from expunge.gateway.quotas import Quota
 from expunge.gateway.tokens import TokenTable
 from expunge.inference.client import EngineClient
 from expunge.inference.deployment import GRACE_S, STOP_TIMEOUT_S
@@ -35,7 +36,7 @@ class GatewayDeployment:
             registry=RegistryClient(lease_s=settings.lease_s),
             engine=EngineClient(engine),
             blobs=BlobStore(settings.resolved_blob_url),
-            tokens=TokenTable.read(settings.resolved_tokens_file),
+            tokens=TokenTable.read(settings.resolved_tokens_file, Quota.of(settings)),
             verification_key=verification_key(settings),
             node_address=ray.util.get_node_ip_address(),
         )

@@ -22,6 +22,7 @@ from expunge.gateway.operator.adapter_upload import Spool
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.services import operator_services
 from expunge.gateway.ports import PortClaims
+from expunge.gateway.quotas import Quota
 from expunge.gateway.running import RunningRequests
 from expunge.gateway.server import (
     MAX_INFERENCE_BYTES,
@@ -104,7 +105,13 @@ class Gateway:
         settings = self.settings
         service = InferenceService(
             engine,
-            Admission(self.follower, settings.default_alias, self.metrics),
+            Admission(
+                self.follower,
+                settings.default_alias,
+                self.metrics,
+                quota=Quota.of(settings),
+                max_requests=settings.max_requests,
+            ),
             self.follower,
             self._running,
             self.metrics,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 from expunge.config import GuardReply
 from expunge.errors import RefusedByPolicy
 from expunge.gateway.admission import Admission
 from expunge.gateway.call import current_call, current_caller
 from expunge.gateway.chain import Context
+from expunge.gateway.demand import Demand
 from expunge.gateway.follower import Follower
 from expunge.gateway.guards import Scope
 from expunge.gateway.inference_messages import (
@@ -88,9 +90,14 @@ class InferenceService(pb_grpc.InferenceServiceServicer):
         route = self._admission.route(request.alias)
         asked = score_request(request, call.request_id, route, self._deadline(context), self._max_context)
         scope = Scope(request.context, continuation=request.continuation, passing=current_caller().passing)
-        self._admission.check_guards(scope, call)
-        async with self._entered(scope, route) as running:
-            result = await running.outcome(self._engine.score(asked))
+        caller = current_caller()
+        asked = replace(
+            asked, client=caller.principal, priority=self._admission.priority(caller, asked.priority)
+        )
+        async with self._admission.admitted(caller, route, Demand.of_score(asked)):
+            self._admission.check_guards(scope, call)
+            async with self._entered(scope, route) as running:
+                result = await running.outcome(self._engine.score(asked))
         return score_response(result, call.request_id, route)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
@@ -117,14 +124,20 @@ class InferenceService(pb_grpc.InferenceServiceServicer):
         deadline = self._deadline(context)
         asked = generation_request(message, call.request_id, route, deadline, self._max_context)
         scope = Scope(asked.prompt or "", messages=asked.messages, passing=current_caller().passing)
+        caller = current_caller()
+        asked = replace(
+            asked, client=caller.principal, priority=self._admission.priority(caller, asked.priority)
+        )
         try:
-            self._admission.check_guards(scope, call)
-            async with (
-                self._entered(scope, route) as running,
-                aclosing(running.batches(self._engine.generate(asked))) as batches,
-            ):
-                async for batch in self._timed(batches, route):
-                    yield batch
+            async with self._admission.admitted(caller, route, Demand.of_generation(asked)) as admitted:
+                self._admission.check_guards(scope, call)
+                async with (
+                    self._entered(scope, route) as running,
+                    aclosing(running.batches(self._engine.generate(asked))) as batches,
+                ):
+                    async for batch in self._timed(batches, route):
+                        admitted.produced(batch)
+                        yield batch
         except RefusedByPolicy:
             if self._guard_reply is GuardReply.ERROR:
                 raise

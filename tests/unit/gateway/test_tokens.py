@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from expunge.errors import ConfigError
+from expunge.gateway.quotas import Quota
 from expunge.gateway.roles import Role
 from expunge.gateway.tokens import Caller, TokenTable
 
@@ -24,7 +25,7 @@ def test_a_token_is_found_by_its_hash(tmp_path: Path) -> None:
     table = TokenTable.read(
         write(tmp_path, f"tokens: [{{token_sha256: {DIGEST}, principal: alice, role: operator}}]")
     )
-    assert table.find("a token") == Caller("alice", Role.OPERATOR)
+    assert table.find("a token") == Caller("alice", Role.OPERATOR, quota=Quota())
     assert table.find("another") is None
 
 
