@@ -23,7 +23,7 @@ from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.services import operator_services
 from expunge.gateway.ports import PortClaims
 from expunge.gateway.quotas import Quota
-from expunge.gateway.running import RunningRequests
+from expunge.gateway.running import RunningRequests, drained
 from expunge.gateway.server import (
     MAX_INFERENCE_BYTES,
     MAX_INFERENCE_CALLS,
@@ -51,7 +51,7 @@ class Gateway:
         member: unique name of this gateway in the registry.
         verification_key: checks the credential of live verification (`erasures/credential.py`).
         node_address: how others reach this machine, for a gateway that listens on all of its addresses.
-        clock: monotonic seconds, for the lease.
+        clock: monotonic seconds, for the lease and for quotas.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Gateway:
         self._spool = Spool(settings.state / "spool" / member)
         self._cluster = ClusterState(registry, self.follower, self.metrics)
         authenticator = Authenticator(tokens, verification_key, time.time)
-        self._inference = self._inference_server(engine, standard_chain(authenticator, self.metrics))
+        self._inference = self._inference_server(engine, standard_chain(authenticator, self.metrics), clock)
         self._operator = RpcServer(
             operator_services(settings, registry, blobs, self._stream, self._spool),
             standard_chain(authenticator, self.metrics),
@@ -101,7 +101,9 @@ class Gateway:
         self._is_draining = False
         self._addresses: Addresses | None = None
 
-    def _inference_server(self, engine: EngineUpstream, chain: CallChain) -> RpcServer:
+    def _inference_server(
+        self, engine: EngineUpstream, chain: CallChain, clock: Callable[[], float]
+    ) -> RpcServer:
         settings = self.settings
         service = InferenceService(
             engine,
@@ -111,6 +113,7 @@ class Gateway:
                 self.metrics,
                 quota=Quota.of(settings),
                 max_requests=settings.max_requests,
+                clock=clock,
             ),
             self.follower,
             self._running,
@@ -178,7 +181,7 @@ class Gateway:
 
         Args:
             notice_s: how long it shows NOT_SERVING before it stops to take new calls.
-            grace_s: how long calls under way may take to end.
+            grace_s: how long calls under way may take to end; what runs then ends with UNAVAILABLE.
         """
         if self._is_draining:
             return
@@ -186,7 +189,7 @@ class Gateway:
         await asyncio.gather(self._inference.health.drain(), self._operator.health.drain())
         await asyncio.sleep(notice_s)
         self._stream.drain()
-        await asyncio.gather(self._inference.stop(grace_s), self._operator.stop(grace_s))
+        await asyncio.gather(self._inference.stop(grace_s, self._end_running), self._operator.stop(grace_s))
         if self._readiness is not None:
             self._readiness.cancel()
         await self._cluster.stop()
@@ -212,6 +215,10 @@ class Gateway:
         """Stop what runs: a guard that covers it may have been confirmed without this gateway."""
         stopped = self._running.stop_all(lease_expired)
         _log.warning("lease_expired", detail=f"{stopped} running requests were ended")
+
+    def _end_running(self) -> None:
+        stopped = self._running.stop_all(drained)
+        _log.warning("drain_grace_over", detail=f"{stopped} running requests were ended")
 
     async def _show_readiness(self) -> None:
         await self._inference.health.show(self.is_ready)

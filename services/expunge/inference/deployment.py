@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "Engine"
 CPUS = 0.5  # for placing; the threads are set by `engine_threads`
-# What calls under way get to end when a process leaves; above the longest generation. Serve stops all of an
-# application's replicas at once, and an engine only after its last call: so engine and gateway have the same
-# grace, with time for the gateway's notice before it and the clean-up after it.
-GRACE_S = 60.0
-STOP_TIMEOUT_S = GRACE_S + 10.0  # then Serve kills the replica
+_CLEAN_UP_S = 10.0
 HEALTH_PERIOD_S = 2.0
 WAIT_LOOP_S = 0.1  # how often a leaving replica looks whether its last request has ended
 # requests that Serve lets through: the engine's own bounded queue must be the one that refuses
@@ -128,6 +124,15 @@ async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(pool, function)
 
 
+def stop_timeout_s(settings: Settings) -> float:
+    """How long a replica may take to leave before Serve kills it.
+
+    Serve stops all of an application's replicas at once, and an engine only after its last call: so engine
+    and gateway have the same time, for the gateway's notice, the grace and the clean-up after it.
+    """
+    return settings.drain_notice_s + settings.drain_grace_s + _CLEAN_UP_S
+
+
 def build_engine(settings: Settings) -> serve.Application:
     """The deployment "Engine", bound to `settings`, to be handed to the gateway's."""
     threads = thread_environment(settings.resolved_engine_threads)
@@ -135,7 +140,7 @@ def build_engine(settings: Settings) -> serve.Application:
         name=NAME,
         num_replicas=settings.engine_replicas,
         max_ongoing_requests=settings.max_batch_rows + settings.max_queue + SPARE_REQUESTS,
-        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+        graceful_shutdown_timeout_s=stop_timeout_s(settings),
         graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         health_check_period_s=HEALTH_PERIOD_S,
         ray_actor_options={"num_cpus": CPUS, "runtime_env": {"env_vars": threads}},
