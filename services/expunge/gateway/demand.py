@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from expunge.inference.request import GenerationRequest, ScoreRequest
@@ -14,7 +15,7 @@ class Demand:
     """What one request would take.
 
     Attributes:
-        prompt_tokens: an estimate, of one answer.
+        prompt_tokens: an estimate, of one answer; the mean where their prompts differ.
         max_tokens: most tokens generated for one answer.
         answers: how many are asked for.
         deadline: seconds since the epoch, or None.
@@ -26,10 +27,14 @@ class Demand:
     deadline: float | None = None
 
     @classmethod
-    def of_generation(cls, asked: GenerationRequest, answers: int = 1) -> Demand:
-        chars = len(asked.prompt or "") + sum(len(turn.content) for turn in asked.messages)
-        prompt_tokens = len(asked.prompt_tokens) or _estimated(chars)
-        return cls(prompt_tokens, asked.max_tokens, answers, asked.deadline)
+    def of_generations(cls, asked: Sequence[GenerationRequest]) -> Demand:
+        """What one call takes, of which each of `asked` is one answer."""
+        return cls(
+            -(-sum(map(_prompt_tokens, asked)) // len(asked)),
+            max(request.max_tokens for request in asked),
+            len(asked),
+            asked[0].deadline,
+        )
 
     @classmethod
     def of_score(cls, asked: ScoreRequest) -> Demand:
@@ -39,6 +44,11 @@ class Demand:
     def tokens(self) -> int:
         """All that it may cost: the prompt and the longest answer, once for each answer."""
         return self.answers * (self.prompt_tokens + self.max_tokens)
+
+
+def _prompt_tokens(asked: GenerationRequest) -> int:
+    chars = len(asked.prompt or "") + sum(len(turn.content) for turn in asked.messages)
+    return len(asked.prompt_tokens) or _estimated(chars)
 
 
 def _estimated(chars: int) -> int:

@@ -1,4 +1,4 @@
-"""The gateway: two gRPC servers, probes and metrics around one follower of the registry."""
+"""The gateway: two gRPC servers, HTTP and metrics around one follower of the registry."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from hashlib import sha256
 from expunge.config import Settings
 from expunge.erasures.suppression import GuardBook
 from expunge.gateway.admission import Admission
+from expunge.gateway.answering import Answering
 from expunge.gateway.authentication import Authenticator
 from expunge.gateway.chain import CallChain
 from expunge.gateway.cluster_state import ClusterState
 from expunge.gateway.follower import Follower, View, lease_expired
 from expunge.gateway.guards import Guards
-from expunge.gateway.http import ProbeServer
+from expunge.gateway.http.api import InferenceApi
+from expunge.gateway.http.calls import HttpCalls, draining
+from expunge.gateway.http.server import HttpServer
 from expunge.gateway.inference_service import InferenceService
 from expunge.gateway.layers import standard_chain
 from expunge.gateway.operator.adapter_upload import Spool
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.services import operator_services
+from expunge.gateway.outcomes import CanaryGauges, Outcomes
 from expunge.gateway.ports import PortClaims
+from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.quotas import Quota
-from expunge.gateway.running import RunningRequests, drained
+from expunge.gateway.running import RunningRequests
 from expunge.gateway.server import (
     MAX_INFERENCE_BYTES,
     MAX_INFERENCE_CALLS,
@@ -41,6 +46,7 @@ from expunge.rpc.inference.v1 import inference_pb2_grpc
 
 _log = get_logger()
 _READINESS_PERIOD_S = 0.2
+_LAST_WORD_S = 1.0
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
@@ -70,6 +76,7 @@ class Gateway:
         self.settings = settings
         self._node_address = node_address
         self.metrics = GatewayMetrics()
+        self._outcomes = Outcomes(self.metrics)
         self.follower = Follower(
             registry,
             member,
@@ -78,34 +85,17 @@ class Gateway:
             on_view=self._on_view,
             on_lease_end=self._on_lease_end,
             clock=clock,
+            outcomes=self._outcomes.report,
         )
+        self._canaries = CanaryGauges(self.metrics)
         self._guards: Guards | None = None  # those that the running requests have been checked against
         self._running = RunningRequests()
         self._stream = EventStream(registry)
         self._spool = Spool(settings.state / "spool" / member)
         self._cluster = ClusterState(registry, self.follower, self.metrics)
         authenticator = Authenticator(tokens, verification_key, time.time)
-        self._inference = self._inference_server(engine, standard_chain(authenticator, self.metrics), clock)
-        self._operator = RpcServer(
-            operator_services(settings, registry, blobs, self._stream, self._spool),
-            standard_chain(authenticator, self.metrics),
-            max_message_bytes=MAX_OPERATOR_BYTES,
-            max_calls=MAX_OPERATOR_CALLS,
-            with_reflection=settings.reflection,
-        )
-        service = sha256(settings.resolved_database_url.encode()).hexdigest()
-        self._claims = PortClaims(service, settings.host)
-        self._probes: ProbeServer | None = None
-        self._metrics_server: MetricsServer | None = None
-        self._readiness: asyncio.Task[None] | None = None
-        self._is_draining = False
-        self._addresses: Addresses | None = None
-
-    def _inference_server(
-        self, engine: EngineUpstream, chain: CallChain, clock: Callable[[], float]
-    ) -> RpcServer:
-        settings = self.settings
-        service = InferenceService(
+        token_reader = TokenReader(blobs, lambda: self.follower.view().snapshot.base_version)
+        answering = Answering(
             engine,
             Admission(
                 self.follower,
@@ -115,20 +105,46 @@ class Gateway:
                 max_requests=settings.max_requests,
                 clock=clock,
             ),
-            self.follower,
             self._running,
+            token_reader,
             self.metrics,
+            self._outcomes,
             guard_reply=settings.guard_reply,
-            max_context=settings.max_context,
         )
+        self._inference = self._inference_server(answering, standard_chain(authenticator, self.metrics))
+        self._http = self._http_server(answering, token_reader, authenticator)
+        self._operator = RpcServer(
+            operator_services(settings, registry, blobs, self._stream, self._spool),
+            standard_chain(authenticator, self.metrics),
+            max_message_bytes=MAX_OPERATOR_BYTES,
+            max_calls=MAX_OPERATOR_CALLS,
+            with_reflection=settings.reflection,
+        )
+        service = sha256(settings.resolved_database_url.encode()).hexdigest()
+        self._claims = PortClaims(service, settings.host)
+        self._metrics_server: MetricsServer | None = None
+        self._readiness: asyncio.Task[None] | None = None
+        self._is_draining = False
+        self._addresses: Addresses | None = None
+
+    def _inference_server(self, answering: Answering, chain: CallChain) -> RpcServer:
+        service = InferenceService(answering, self.follower, max_context=self.settings.max_context)
         register = inference_pb2_grpc.add_InferenceServiceServicer_to_server
         return RpcServer(
             [Service("expunge.inference.v1.InferenceService", service, register)],
             chain,
             max_message_bytes=MAX_INFERENCE_BYTES,
             max_calls=MAX_INFERENCE_CALLS,
-            with_reflection=settings.reflection,
+            with_reflection=self.settings.reflection,
         )
+
+    def _http_server(
+        self, answering: Answering, token_reader: TokenReader, authenticator: Authenticator
+    ) -> HttpServer:
+        calls = HttpCalls(authenticator, self.metrics)
+        context = self.settings.max_context
+        api = InferenceApi(answering, self.follower, token_reader, calls, max_context=context)
+        return HttpServer(api, calls, lambda: self.is_ready)
 
     @property
     def addresses(self) -> Addresses:
@@ -162,13 +178,13 @@ class Gateway:
         await self._show_readiness()
         inference = await self._inference.listen("inference_port", host, settings.inference_port)
         operator = await self._operator.listen("operator_port", host, settings.operator_port)
-        self._probes = ProbeServer(host, settings.http_port, lambda: self.is_ready)
+        http = self._http.listen(host, settings.http_port)
         self._metrics_server = MetricsServer(self.metrics, host, metrics_port)
         self._addresses = Addresses.of(
             self._node_address if host in _EVERY_ADDRESS else host,
             inference,
             operator,
-            self._probes.port,
+            http,
             self._metrics_server.port,
         )
         await self.follower.start(self._addresses.to_json())
@@ -181,22 +197,27 @@ class Gateway:
 
         Args:
             notice_s: how long it shows NOT_SERVING before it stops to take new calls.
-            grace_s: how long calls under way may take to end; what runs then ends with UNAVAILABLE.
+            grace_s: how long calls under way may take to end.
         """
         if self._is_draining:
             return
         self._is_draining = True
         await asyncio.gather(self._inference.health.drain(), self._operator.health.drain())
+        self._http.leave()
         await asyncio.sleep(notice_s)
         self._stream.drain()
-        await asyncio.gather(self._inference.stop(grace_s, self._end_running), self._operator.stop(grace_s))
+        # Whoever outlives the grace is told so, just before the connections are closed.
+        end = asyncio.get_running_loop().call_later(grace_s, self._running.stop_all, draining)
+        last_s = grace_s + _LAST_WORD_S
+        servers = (self._inference, self._operator, self._http)
+        await asyncio.gather(*(server.stop(last_s) for server in servers))
+        end.cancel()
         if self._readiness is not None:
             self._readiness.cancel()
         await self._cluster.stop()
         await self.follower.stop()
-        for server in (self._probes, self._metrics_server):
-            if server is not None:
-                await asyncio.to_thread(server.close)
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
         self._spool.close()
         self._claims.release()
 
@@ -207,7 +228,9 @@ class Gateway:
             for erasure_id in self._running.refuse_in_scope(view.guards):
                 self.metrics.refusals.labels("suppressed_while_running").inc()
                 _log.info("running_request_refused", erasure_id=erasure_id)
+        self._outcomes.follow(view.rollouts)
         self.metrics.show_rollouts({alias: rollout.generation for alias, rollout in view.rollouts.items()})
+        self._canaries.show(view.rollouts)
         self.metrics.guards.set(len(view.snapshot.guards))
         self.metrics.revision.set(view.snapshot.revision)
 
@@ -215,10 +238,6 @@ class Gateway:
         """Stop what runs: a guard that covers it may have been confirmed without this gateway."""
         stopped = self._running.stop_all(lease_expired)
         _log.warning("lease_expired", detail=f"{stopped} running requests were ended")
-
-    def _end_running(self) -> None:
-        stopped = self._running.stop_all(drained)
-        _log.warning("drain_grace_over", detail=f"{stopped} running requests were ended")
 
     async def _show_readiness(self) -> None:
         await self._inference.health.show(self.is_ready)

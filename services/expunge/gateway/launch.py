@@ -257,7 +257,8 @@ def _delete_application(patience_s: float) -> None:
     give_up_at = time.monotonic() + patience_s
     while True:
         try:
-            return serve.delete(APPLICATION)
+            serve.delete(APPLICATION)
+            return
         except TimeoutError:
             if time.monotonic() >= give_up_at:
                 raise

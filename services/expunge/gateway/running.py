@@ -22,15 +22,6 @@ def refusal() -> RefusedByPolicy:
     return RefusedByPolicy(REFUSAL)
 
 
-def drained() -> Unavailable:
-    """What a request gets that outlives the grace of a gateway which leaves."""
-    return Unavailable(
-        "the gateway leaves and this request has outlived its grace (drain_grace_s); ask another gateway",
-        reason="DRAINING",
-        retry_after_s=0.1,
-    )
-
-
 class RunningRequest:
     """One admitted request: hands on what the engine produces, until something stops it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +26,6 @@ MAX_OPERATOR_CALLS = 512
 MAX_STREAMS_PER_CONNECTION = 1024  # a client holds back what is above, and can't take all calls by itself
 _MAX_CONNECTION_AGE_MS = 30 * 60 * 1000  # clients then reconnect, perhaps to another gateway
 _MAX_CONNECTION_AGE_GRACE_MS = 10 * 60 * 1000  # above the longest generation
-
-_ENDING_S = 2.0  # what an error needs to reach its client once the grace is over
 
 
 @dataclass(frozen=True)
@@ -82,23 +79,13 @@ class RpcServer:
         await self._server.start()
         return bound
 
-    async def stop(self, grace_s: float, end_rest: Callable[[], object] = lambda: None) -> None:
-        """Take no new calls; give those under way `grace_s` to end.
-
-        Args:
-            end_rest: called when the grace is over and calls are still under way; it makes them end with an
-                error of their own. Those that can't, since their client does not read, are cut.
-        """
-        stopping = asyncio.ensure_future(self._server.stop(grace_s + _ENDING_S))
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._chain.wait_idle()
-        except TimeoutError:
-            end_rest()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ENDING_S):
-                    await self._chain.wait_idle()
-        await self._server.stop(None)  # what is left are health watches, and who does not read
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls; give those under way `grace_s` to end."""
+        stopping = asyncio.ensure_future(self._server.stop(grace_s))
+        idle = asyncio.ensure_future(self._chain.wait_idle())
+        await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        await self._server.stop(None)  # what is left are health watches, or has outlived its grace
         await stopping
 
 

@@ -13,13 +13,16 @@ from expunge.inference.detokeniser import Detokeniser
 from expunge.inference.request import (
     FinishReason,
     GenerationRequest,
+    Priority,
     ScoreRequest,
     ScoreResult,
     TokenBatch,
+    TokenLogprob,
     TokenScore,
 )
 from expunge.inference.sampler import Sampler
 from expunge.inference.stops import StopStrings
+from expunge.inference.token_logprobs import PromptLogprobs, TokenLogprobs, logprob_of, rows_of
 
 Item = TokenBatch | ScoreResult | ExpungeError
 Deliver = Callable[[Item], None]
@@ -28,18 +31,25 @@ Deliver = Callable[[Item], None]
 class Task(ABC):
     """One request: the tokens to prefill, and where its results go.
 
-    `needs_row` says whether it goes on decoding after its prefill.
+    `needs_row` says whether it goes on decoding after its prefill; `is_counted` whether a use of the version
+    was counted for it.
 
     Attributes:
         version: what it runs on, from first token to last.
         slot: where that version is resident; valid until the task ends.
         tokens: what is to be prefilled.
         deadline: seconds since the epoch, or None.
+        client: whose share of the engine it takes.
+        arrival: its number in the waiting queue.
+        written: generated tokens so far.
+        is_sound: false once its logits were not finite; nothing computed for it is kept then.
+        refusal: why it is put out of the waiting queue.
         is_cancelled: set by the caller's side; the engine drops the task before its next step.
         has_ended: set by the engine once nothing more will be delivered.
     """
 
     needs_row: bool
+    is_counted = True
 
     def __init__(
         self, version: str, slot: int, tokens: list[int], deadline: float | None, deliver: Deliver
@@ -49,13 +59,26 @@ class Task(ABC):
         self.tokens = tokens
         self.deadline = deadline
         self.deliver = deliver
+        self.client = ""
+        self.priority = Priority.INTERACTIVE
+        self.arrival = 0
+        self.written: list[int] = []
+        self.is_sound = True
+        self.refusal: ExpungeError | None = None
         self.is_cancelled = False
         self.has_ended = False
 
     @property
     @abstractmethod
     def wanted(self) -> range:
-        """Positions in `tokens` after which logits are needed."""
+        """Positions in `tokens` after which logits are still needed."""
+
+    @abstractmethod
+    def take_prompt(self, logits: Tensor) -> None:
+        """Read the logits after the next of the positions `wanted`, [positions, vocabulary].
+
+        They may come in pieces; a task that needs no row is complete after the last.
+        """
 
     @abstractmethod
     def expire(self) -> None:
@@ -64,8 +87,6 @@ class Task(ABC):
 
 class Generation(Task):
     """A text being generated."""
-
-    needs_row = True
 
     def __init__(
         self,
@@ -77,37 +98,51 @@ class Generation(Task):
         deliver: Deliver,
     ) -> None:
         super().__init__(request.version, slot, tokens, request.deadline, deliver)
+        self.client, self.priority = request.client, request.priority
         self.limit = min(request.max_tokens, context - len(tokens))
-        self.sampler = Sampler(request.sampling) if request.sampling.temperature > 0 else None
-        self.last_token = -1
+        self.needs_row = self.limit > 0
+        self.sampler = (
+            Sampler(request.sampling, tokens, request.choice) if Sampler.is_needed(request.sampling) else None
+        )
+        self.logprobs = None if request.logprobs is None else TokenLogprobs(request.logprobs, codec)
         self.produced = 0
+        self._prompt = (
+            PromptLogprobs(self.logprobs, tokens) if self.logprobs and request.prompt_logprobs else None
+        )
         self._eos_ids = codec.eos_ids
         self._detokeniser = Detokeniser(codec)
         self._stops = StopStrings(request.stop)
 
     @property
     def wanted(self) -> range:
-        return range(len(self.tokens) - 1, len(self.tokens))
+        last = len(self.tokens) - 1
+        return range(min(self._prompt.read, last) if self._prompt else last, len(self.tokens))
 
     @property
     def final_length(self) -> int:
         """Positions it holds at most."""
         return len(self.tokens) + self.limit
 
-    def take(self, token: int) -> bool:
-        """Send `token` on; false when the text is complete."""
+    def take_prompt(self, logits: Tensor) -> None:
+        """Note how likely the prompt's tokens were, where that is asked for."""
+        if self._prompt and not self._prompt.is_complete:
+            self._prompt.take(logits)
+
+    def take(self, token: int, logprob: TokenLogprob | None = None) -> bool:
+        """Send `token` on, with `logprob` where that is asked for; false when the text is complete."""
         if token in self._eos_ids:
             self.finish(FinishReason.STOP)
             return False
-        self.last_token = token
+        self.written.append(token)
         self.produced += 1
+        told = (logprob,) if logprob else ()
         text, stopped = self._stops.push(self._detokeniser.push(token))
         if stopped:
-            self._send(text, (token,), FinishReason.STOP)
+            self._send(text, (token,), FinishReason.STOP, told)
         elif self.produced >= self.limit:
-            self._send(text + self._rest(), (token,), FinishReason.LENGTH)
+            self._send(text + self._rest(), (token,), FinishReason.LENGTH, told)
         else:
-            self._send(text, (token,), None)
+            self._send(text, (token,), None, told)
             return True
         return False
 
@@ -122,9 +157,16 @@ class Generation(Task):
         text, stopped = self._stops.push(self._detokeniser.finish())
         return text if stopped else text + self._stops.finish()
 
-    def _send(self, text: str, tokens: tuple[int, ...], finish: FinishReason | None) -> None:
+    def _send(
+        self,
+        text: str,
+        tokens: tuple[int, ...],
+        finish: FinishReason | None,
+        logprobs: tuple[TokenLogprob, ...] = (),
+    ) -> None:
         usage = (len(self.tokens), self.produced) if finish else (0, 0)
-        self.deliver(TokenBatch(text, tokens, self.version, finish, *usage))
+        prompt = self._prompt.hand_over() if self._prompt else ()
+        self.deliver(TokenBatch(text, tokens, self.version, finish, *usage, logprobs, prompt))
 
 
 class Scoring(Task):
@@ -142,6 +184,7 @@ class Scoring(Task):
         deliver: Deliver,
     ) -> None:
         super().__init__(request.version, slot, [*context, *continuation][:-1], request.deadline, deliver)
+        self.client, self.priority = request.client, request.priority
         self._request_id = request.request_id
         self._first = len(context) - 1
         self._continuation = list(continuation)
@@ -150,17 +193,15 @@ class Scoring(Task):
 
     @property
     def wanted(self) -> range:
-        return range(self._first, len(self.tokens))
+        return range(self._first + len(self._scores), len(self.tokens))
 
-    def take(self, logits: Tensor) -> None:
-        """Score the next tokens from the logits before each, [tokens, vocabulary]; after the last, send."""
-        logits = logits.float()
-        best, total = logits.argmax(-1).tolist(), logits.logsumexp(-1).tolist()
+    def take_prompt(self, logits: Tensor) -> None:
+        """Score the next tokens; after the last, send."""
         start = len(self._scores)
-        for row, token in enumerate(self._continuation[start : start + len(best)]):
-            logprob = float(logits[row, token]) - total[row]
-            text = self._codec.decode([token], skip_special=False)
-            self._scores.append(TokenScore(token, text, logprob, best[row] == token))
+        following = self._continuation[start : start + len(logits)]
+        for row, token in zip(rows_of(logits), following, strict=True):
+            logprob, is_greedy = logprob_of(row, token), int(row.argmax()) == token
+            self._scores.append(TokenScore(token, self._codec.token_text(token), logprob, is_greedy))
         if len(self._scores) == len(self._continuation):
             self.deliver(ScoreResult(self.version, tuple(self._scores)))
 

@@ -5,13 +5,15 @@
 
 Rows are grouped by slot once per forward pass of the whole model (`RowPlan`), not once per layer. A group of
 all rows, or of neighbouring rows, costs two matrix products and no copy; rows of the base version cost
-nothing.
+nothing. Where faster products are at hand (`Routing.products`), they are used; one call adds all groups
+that are of neighbours.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -35,18 +37,53 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
+class RowTable:
+    """The groups of a plan as numbers, for a product of all of them at once.
+
+    Attributes:
+        factors: int64 [layers, groups, 3]: addresses of A and scale · Bᵀ, and the rank (0: not adapted).
+        ranges: int64 [groups, 2]: first and last row, exclusive, of each group, ascending.
+        most_rank: the highest of the ranks.
+    """
+
+    factors: torch.Tensor
+    ranges: torch.Tensor
+    most_rank: int
+
+
+@dataclass(frozen=True)
 class RowPlan:
     """Which adapter each of `rows` rows runs on; rows in no group run on the base version."""
 
     rows: int
     groups: tuple[RowGroup, ...]
+    table: RowTable | None = None
+
+
+class Products(Protocol):
+    """Faster ways to compute what this layer does; fp32 on a CPU, contiguous."""
+
+    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """x [..., in] → x weightᵀ + bias, [..., out]."""
+        ...
+
+    def add_adapters(
+        self, x: torch.Tensor, out: torch.Tensor, factors: torch.Tensor, ranges: torch.Tensor, most_rank: int
+    ) -> None:
+        """Add to out [rows, out] what the adapters of all groups of a `RowTable` make of x [rows, in]."""
+        ...
 
 
 class Routing:
-    """The plan of the forward pass that runs on this thread; all layers of one model share one routing."""
+    """The plan of the forward pass that runs on this thread; all layers of one model share one routing.
+
+    Attributes:
+        products: used instead of torch's; None: there are none.
+    """
 
     def __init__(self) -> None:
         self._local = threading.local()
+        self.products: Products | None = None
 
     @property
     def current(self) -> RowPlan | None:
@@ -99,7 +136,17 @@ class MultiAdapterLinear(nn.Linear):
             VersionNotStaged: the rows have no versions.
         """
         plan = self.routing.plan_for(x)
-        out = functional.linear(x, self.weight, self.bias)
+        products, table = self.routing.products, plan.table
+        if products is None:
+            out = functional.linear(x, self.weight, self.bias)
+        else:
+            x = x.contiguous()
+            out = products.linear(x, self.weight, self.bias)
+            if table is not None and x.shape[1] == 1:
+                inputs, outputs = x.view(plan.rows, -1), out.view(plan.rows, -1)
+                factors = table.factors[self.index]
+                products.add_adapters(inputs, outputs, factors, table.ranges, table.most_rank)
+                return out
         for group in plan.groups:
             pair = group.pairs[self.index]
             if pair is None:

@@ -13,7 +13,7 @@ import pytest_asyncio
 import yaml
 
 from expunge.config import Settings
-from expunge.gateway.base_model import shape_key
+from expunge.gateway.base_model import shape_key, tokenizer_key
 from expunge.gateway.gateway import Gateway
 from expunge.gateway.tokens import TokenTable
 from expunge.inference.engine import Engine
@@ -80,6 +80,7 @@ async def serve(model_folder: Path, folder: Path, **changes: object) -> AsyncIte
         http_port=0,
         metrics_port=0,
         max_rank=16,
+        kv_cache_mib=16,
         max_adapter_bytes=8 * 2**20,
         **changes,  # type: ignore[arg-type]
     )
@@ -88,6 +89,7 @@ async def serve(model_folder: Path, folder: Path, **changes: object) -> AsyncIte
     base = VersionRecord(loaded.version, VersionKind.BASE, "base", loaded.digest)
     blobs = BlobStore(settings.resolved_blob_url)
     blobs.put_bytes(shape_key(loaded.digest), shape.to_json().encode())
+    blobs.put_bytes(tokenizer_key(loaded.digest), (model_folder / "tokenizer.json").read_bytes())
     registry = RegistryService(settings, environment={})
     await registry.start()
     await registry.ensure_base(base)
