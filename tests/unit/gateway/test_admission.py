@@ -39,6 +39,7 @@ class Stage:
     """A gateway, the engine behind it, and the clock that quotas and pace go by."""
 
     gateway: Gateway
+    registry: RegistryService
     engine: ScriptedEngine
     clock: HandClock
     stub: InferenceServiceStub
@@ -69,11 +70,11 @@ def bearer(client: str) -> tuple[tuple[str, str], ...]:
 
 @asynccontextmanager
 async def staged(
-    folder: Path, clients: dict[str, dict[str, object]], **changes: object
+    folder: Path, clients: dict[str, dict[str, object]], inference_port: int = 0, **changes: object
 ) -> AsyncIterator[Stage]:
     settings = Settings(
         state_dir=folder,
-        inference_port=0,
+        inference_port=inference_port,
         operator_port=0,
         http_port=0,
         metrics_port=0,
@@ -103,7 +104,7 @@ async def staged(
     await gateway.start()
     try:
         async with grpc.aio.insecure_channel(gateway.addresses.inference) as channel:
-            yield Stage(gateway, engine, clock, InferenceServiceStub(channel))
+            yield Stage(gateway, registry, engine, clock, InferenceServiceStub(channel))
     finally:
         await gateway.drain(notice_s=0.0, grace_s=0.0)
         await registry.close()
