@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -13,11 +13,13 @@ from expunge.config import GuardReply
 from expunge.errors import RefusedByPolicy
 from expunge.gateway.admission import Admission
 from expunge.gateway.call import current_call, current_caller
+from expunge.gateway.demand import Demand
 from expunge.gateway.guards import Scope
 from expunge.gateway.outcomes import Outcomes
 from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.routing import Route
 from expunge.gateway.running import REFUSAL, RunningRequest, RunningRequests
+from expunge.gateway.tokens import Caller
 from expunge.gateway.upstream import EngineUpstream
 from expunge.inference.request import (
     FinishReason,
@@ -99,20 +101,26 @@ class Answering:
         Raises:
             InvalidRequest: a token id stands for nothing.
             RefusedByPolicy: a prompt is in scope of a guard, and refusals are errors.
-            Overloaded, Unavailable: the engine takes no more, or was lost.
+            Overloaded: a quota or the gateway's bound is reached, the deadline can't be met, or the engine
+                takes no more.
+            Unavailable: the engine was lost.
         """
         scopes = [await self._scope(one.request) for one in asked]
-        async with self._admitted(asked, route), AsyncExitStack() as stack:
+        caller = current_caller()
+        requests = [[self._granted(caller, request) for request in one.requests()] for one in asked]
+        demand = Demand.of_generations([request for each in requests for request in each])
+        async with self._admission.admitted(caller, route, demand) as admitted, AsyncExitStack() as stack:
             sources: list[AsyncGenerator[TokenBatch, None]] = []
-            for one, scope in zip(asked, scopes, strict=True):
+            for each, scope in zip(requests, scopes, strict=True):
                 # No await from the check to `entered`: a guard that came between them would be missed.
                 is_refused = self._is_refused(scope)
-                for request in one.requests():
+                for request in each:
                     running = stack.enter_context(self._entered(scope, route))
                     source = _refused(route) if is_refused else self._answer(request, running, route)
                     sources.append(source)
             parts = await stack.enter_async_context(aclosing(interleaved(sources)))
             async for index, batch in parts:
+                admitted.produced(batch)
                 yield Part(index, batch)
 
     async def whole_answers(self, asked: Sequence[Asked], route: Route) -> list[TokenBatch]:
@@ -131,7 +139,9 @@ class Answering:
     async def score(self, asked: ScoreRequest, route: Route) -> ScoreResult:
         """The scores of one text; raises as `answers`."""
         scope = Scope(asked.context, continuation=asked.continuation, passing=current_caller().passing)
-        async with self._admitted([asked], route):
+        caller = current_caller()
+        asked = replace(asked, priority=self._admission.priority(caller, asked.priority))
+        async with self._admission.admitted(caller, route, Demand.of_score(asked)):
             self._admission.check_guards(scope, current_call.get())
             with self._entered(scope, route) as running:
                 return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
@@ -143,10 +153,9 @@ class Answering:
             text = await self._token_reader.guarded_text(request.prompt_tokens)
         return Scope(text, messages=request.messages, passing=current_caller().passing)
 
-    @asynccontextmanager
-    async def _admitted(self, asked: Sequence[Asked | ScoreRequest], route: Route) -> AsyncIterator[None]:
-        """Around everything a call has answered: what a caller may use at once is counted here."""
-        yield
+    def _granted(self, caller: Caller, request: GenerationRequest) -> GenerationRequest:
+        """The request with no higher priority than its caller may have."""
+        return replace(request, priority=self._admission.priority(caller, request.priority))
 
     def _is_refused(self, scope: Scope) -> bool:
         """Whether a guard covers the prompt and the answer is to say so.

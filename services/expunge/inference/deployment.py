@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     from expunge.inference.engine import Engine
 
 NAME = "Engine"
-# What calls under way get to end when a process leaves; above the longest generation. Serve stops all of an
-# application's replicas at once, and an engine only after its last call: so engine and gateway have the same
-# grace, with time for the gateway's notice before it and the clean-up after it.
-GRACE_S = 60.0
-STOP_TIMEOUT_S = GRACE_S + 10.0  # then Serve kills the replica
+_CLEAN_UP_S = 10.0
 HEALTH_PERIOD_S = 2.0
 WAIT_LOOP_S = 0.1  # how often a leaving replica looks whether its last request has ended
 # requests that Serve lets through: the engine's own bounded queue must be the one that refuses
@@ -168,6 +164,15 @@ def _signed(error: ExpungeError, member: str) -> ExpungeError:
     return error
 
 
+def stop_timeout_s(settings: Settings) -> float:
+    """How long a replica may take to leave before Serve kills it.
+
+    Serve stops all of an application's replicas at once, and an engine only after its last call: so engine
+    and gateway have the same time, for the gateway's notice, the grace and the clean-up after it.
+    """
+    return settings.drain_notice_s + settings.drain_grace_s + _CLEAN_UP_S
+
+
 def build_engine(settings: Settings) -> serve.Application:
     """The deployment "Engine", bound to `settings`, to be handed to the gateway's."""
     threads = thread_environment(settings.resolved_engine_threads)
@@ -175,7 +180,7 @@ def build_engine(settings: Settings) -> serve.Application:
         name=NAME,
         **_replica_count(settings),
         max_ongoing_requests=settings.max_batch_rows + settings.max_queue + SPARE_REQUESTS,
-        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+        graceful_shutdown_timeout_s=stop_timeout_s(settings),
         graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         health_check_period_s=HEALTH_PERIOD_S,
         request_router_config=RequestRouterConfig(
@@ -191,7 +196,7 @@ def build_engine(settings: Settings) -> serve.Application:
 def _replica_count(settings: Settings) -> dict[str, Any]:
     """How many replicas: a number, or bounds between which their ongoing requests decide.
 
-    Serve does not stop a replica before its last request has ended (`STOP_TIMEOUT_S`).
+    Serve does not stop a replica before its last request has ended (`stop_timeout_s`).
     """
     if not settings.has_autoscaling:
         return {"num_replicas": settings.engine_replicas}
