@@ -7,25 +7,20 @@ the deployment, start seconds sooner without them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import AsyncIterator
+from typing import cast
 
 from ray import serve
 
 from expunge.config import Settings, thread_environment
 from expunge.errors import ExpungeError
-from expunge.inference.limits import EngineLimits
+from expunge.inference.backend import open_backend
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.stats import EngineStats
 from expunge.inference.version_follower import VersionFollower
 from expunge.observability.logging import configure_logging
 from expunge.registry.blobs import BlobStore
 from expunge.registry.client import RegistryClient
-
-if TYPE_CHECKING:
-    from expunge.inference.engine import Engine
 
 NAME = "Engine"
 CPUS = 0.5  # for placing; the threads are set by `engine_threads`
@@ -39,8 +34,6 @@ WAIT_LOOP_S = 0.1  # how often a leaving replica looks whether its last request 
 # requests that Serve lets through: the engine's own bounded queue must be the one that refuses
 SPARE_REQUESTS = 1024
 
-_Result = TypeVar("_Result")
-
 
 class EngineDeployment:
     """One replica: the engine, and the loop that keeps its versions what the registry wants.
@@ -52,7 +45,7 @@ class EngineDeployment:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logging("engine")
         self._settings = settings
-        self._engine = await _loaded_engine(settings)
+        self._engine = await open_backend(settings)
         self._engine.start()
         self._follower = VersionFollower(
             registry=RegistryClient(lease_s=settings.lease_s),
@@ -68,7 +61,7 @@ class EngineDeployment:
             self._following.result()
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch | ExpungeError]:
-        """See `Engine.generate`; an error is the last item."""
+        """See `Backend.generate`; an error is the last item."""
         await self._follower.await_staged(request.version)
         try:
             async for batch in self._engine.generate(request, self._settings.stream_batch_s):
@@ -77,7 +70,7 @@ class EngineDeployment:
             yield error
 
     async def score(self, request: ScoreRequest) -> ScoreResult | ExpungeError:
-        """See `Engine.score`."""
+        """See `Backend.score`."""
         await self._follower.await_staged(request.version)
         try:
             return await self._engine.score(request)
@@ -107,27 +100,6 @@ class EngineDeployment:
         await asyncio.to_thread(self._engine.close)
 
 
-async def _loaded_engine(settings: Settings) -> Engine:
-    from expunge.inference.elastic_threads import ElasticThreads
-    from expunge.inference.engine import Engine
-    from expunge.models.load import load_model
-
-    loaded = await _in_passing_thread(
-        partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
-    )
-    threads = ElasticThreads(settings.resolved_engine_threads)
-    return Engine(loaded, EngineLimits.of(settings), threads=threads)
-
-
-async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:
-    """Run `function` in a thread that ends with it, and so do the threads torch gave it.
-
-    They would count against the cores for as long as theirs lives, and make the engine's own spin less.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return await asyncio.get_running_loop().run_in_executor(pool, function)
-
-
 def build_engine(settings: Settings) -> serve.Application:
     """The deployment "Engine", bound to `settings`, to be handed to the gateway's."""
     threads = thread_environment(settings.resolved_engine_threads)
@@ -138,6 +110,10 @@ def build_engine(settings: Settings) -> serve.Application:
         graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
         graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         health_check_period_s=HEALTH_PERIOD_S,
-        ray_actor_options={"num_cpus": CPUS, "runtime_env": {"env_vars": threads}},
+        ray_actor_options={
+            "num_cpus": CPUS,
+            "num_gpus": settings.engine_gpus,
+            "runtime_env": {"env_vars": threads},
+        },
     )
     return cast(serve.Application, deployment(EngineDeployment).bind(settings))

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from expunge.errors import ExpungeError, InvalidRequest
+from expunge.errors import ExpungeError
+from expunge.inference.backend import Backend
 from expunge.inference.codec import TextCodec
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.engine_thread import EngineThread
 from expunge.inference.limits import EngineLimits
 from expunge.inference.outbox import Outbox
+from expunge.inference.prompts import prompt_tokens, score_tokens
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch, merge
 from expunge.inference.residents import Residents
 from expunge.inference.runner import ModelRunner
@@ -26,7 +28,7 @@ from expunge.models.load import LoadedModel
 from expunge.registry.records import VersionRecord
 
 
-class Engine:
+class Engine(Backend):
     """Serves one base model with several resident versions.
 
     All methods but `close` are for one event loop. Every request runs on the version it names from its first
@@ -130,7 +132,12 @@ class Engine:
         task = await self._submit(
             request.version,
             lambda slot: Generation(
-                request, slot, self._prompt_tokens(request), self._context, self._codec, outbox.deliver
+                request,
+                slot,
+                prompt_tokens(request, self._codec, self._context),
+                self._context,
+                self._codec,
+                outbox.deliver,
             ),
         )
         try:
@@ -161,7 +168,13 @@ class Engine:
         outbox = Outbox()
         task = await self._submit(
             request.version,
-            lambda slot: Scoring(request, slot, *self._score_tokens(request), self._codec, outbox.deliver),
+            lambda slot: Scoring(
+                request,
+                slot,
+                *score_tokens(request, self._codec, self._context),
+                self._codec,
+                outbox.deliver,
+            ),
         )
         try:
             items = await outbox.take()
@@ -181,40 +194,6 @@ class Engine:
             self._residents.release(version)
             raise
         return task
-
-    # --- text
-
-    def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
-        field = "prompt" if request.prompt is not None else "messages"
-        if request.prompt is not None:
-            tokens = self._codec.encode(request.prompt)
-        else:
-            *turns, last = request.messages
-            if request.continue_final_message:
-                tokens = self._codec.chat_ids(turns, last.content)
-            else:
-                tokens = self._codec.chat_ids(request.messages)
-        if not 0 < len(tokens) < self._context:
-            raise InvalidRequest.of(
-                field, f"has {len(tokens)} tokens; allowed are 1 to {self._context - 1}, shorten it"
-            )
-        return tokens
-
-    def _score_tokens(self, request: ScoreRequest) -> tuple[list[int], list[int]]:
-        whole = self._codec.encode(request.context + request.continuation)
-        alone = self._codec.encode(request.context)
-        shared = 0
-        while shared < min(len(whole), len(alone)) and whole[shared] == alone[shared]:
-            shared += 1
-        context, continuation = whole[:shared] or [self._codec.start_id], whole[shared:]
-        if not continuation:
-            raise InvalidRequest.of("continuation", "has no tokens of its own; give more text")
-        if len(context) + len(continuation) > self._context:
-            raise InvalidRequest.of(
-                "context",
-                f"and continuation have {len(whole)} tokens; {self._context} are allowed, shorten them",
-            )
-        return context, continuation
 
 
 def _raise_first_error(items: Sequence[Item]) -> None:
