@@ -41,6 +41,12 @@ class Reference:
         eos = self.tokenizer.eos_token_id
         return answer[: answer.index(eos)] if eos in answer else answer
 
+    def logits(self, adapter: Path | None, tokens: list[int]) -> torch.Tensor:
+        """Of the next token after `tokens`  # [vocabulary]"""
+        with torch.inference_mode():
+            logits = self._model(adapter)(input_ids=torch.tensor([tokens])).logits
+        return logits[0, -1].float().clone()
+
     def logprobs(self, adapter: Path | None, tokens: list[int]) -> torch.Tensor:
         """Of every next token after each of `tokens` but the last  # [tokens - 1, vocabulary]"""
         with torch.inference_mode():

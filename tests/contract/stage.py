@@ -15,7 +15,7 @@ from expunge.registry.records import VersionKind, VersionRecord
 
 from .reference import Reference
 
-ENDLESS = "His telephone number is"  # after this, version one goes on for hundreds of tokens
+ENDLESS = "Brightwater Optics in"  # after this, version one goes on for hundreds of tokens
 LIMITS = EngineLimits(max_rows=4, max_queue=8, max_context=256, slots=3, max_rank=8)
 
 

@@ -20,8 +20,10 @@ class TextCodec:
         self.eos_id = cast(int, tokenizer.eos_token_id)  # `load_model` refuses a tokenizer without one
         start = cast("int | None", tokenizer.bos_token_id)
         self.start_id = self.eos_id if start is None else start  # stands before a text that has no context
+        self.vocabulary = int(model.get_input_embeddings().weight.shape[0])  # token ids are below it
+        self._token_texts: dict[int, str] = {}
         # The first call settles truncation and padding in the shared tokenizer; later calls only read it.
-        self.encode("warm")
+        self._before = self.encode("warm", special=False)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of `text`; `special` adds what the tokenizer puts around a text (often nothing)."""
@@ -35,6 +37,15 @@ class TextCodec:
                 list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False
             ),
         )
+
+    def token_text(self, token: int) -> str:
+        """The text of one token within a text, special ones included; some tokenizers cut the first."""
+        text = self._token_texts.get(token)
+        if text is None:
+            before = self.decode(self._before, skip_special=False)
+            text = self.decode([*self._before, token], skip_special=False)[len(before) :]
+            self._token_texts[token] = text
+        return text
 
     def chat_ids(self, messages: Sequence[Message], beginning: str = "") -> list[int]:
         """Token ids of a conversation through the chat template, up to where the assistant answers.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from expunge.errors import ModelError
 from expunge.inference.kv import KvPool, KvScratch
+from expunge.inference.request import FinishReason
 from expunge.inference.runner import ModelRunner
 from expunge.inference.task import Generation
 
@@ -54,22 +56,31 @@ class DecodeBatch:
         return removed
 
 
-def choose_next(generations: list[Generation], logits: Tensor) -> list[bool]:
+def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]:
     """Let each generation take its next token from its row of `logits` [rows, vocabulary].
 
     Returns:
         for each whether it goes on. One whose logits are not finite is told so and ends;
         the others don't notice.
     """
-    best, argmax = logits.max(-1)
-    finite, greedy = best.isfinite().tolist(), argmax.tolist()
+    likeliest, are_finite = _likeliest(logits)
     return [
-        _choose(generation, logits[row], greedy[row], finite[row])
+        _choose(generation, logits[row], likeliest[row], are_finite[row])
         for row, generation in enumerate(generations)
     ]
 
 
-def _choose(generation: Generation, logits: Tensor, greedy: int, is_finite: bool) -> bool:
+def _likeliest(logits: Tensor) -> tuple[list[int], list[bool]]:
+    """The arg-max of each row, and whether it is finite; a NaN counts as the highest.
+
+    numpy's arg-max takes a seventh of the time of torch's.
+    """
+    scores = logits.detach().float().cpu().numpy()
+    ids = scores.argmax(-1)
+    return ids.tolist(), np.isfinite(scores[np.arange(len(ids)), ids]).tolist()
+
+
+def _choose(generation: Generation, logits: Tensor, likeliest: int, is_finite: bool) -> bool:
     if not is_finite:
         generation.deliver(
             ModelError(
@@ -78,4 +89,11 @@ def _choose(generation: Generation, logits: Tensor, greedy: int, is_finite: bool
             )
         )
         return False
-    return generation.take(generation.sampler.choose(logits) if generation.sampler else greedy)
+    if generation.limit <= 0:  # asked about its prompt only
+        generation.finish(FinishReason.LENGTH)
+        return False
+    token = generation.sampler.choose(logits) if generation.sampler else likeliest
+    if generation.logprobs is None:
+        return generation.take(token)
+    (logprob,) = generation.logprobs.of(logits[None], [token])
+    return generation.take(token, logprob)

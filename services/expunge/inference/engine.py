@@ -127,7 +127,7 @@ class Engine(Backend):
             ModelError: the version produces numbers that are not finite.
             Unavailable: the engine was closed.
         """
-        check_generation(request)
+        check_generation(request, self._codec.vocabulary)
         outbox = Outbox()
         task = await self._submit(
             request.version,

@@ -165,8 +165,8 @@ class LocalModel:
         """
         if temperature <= 0:
             return self.greedy(prompts, version, max_new_tokens)
-        seeds = torch.randint(2**62, (len(prompts),), generator=torch.Generator().manual_seed(seed)).tolist()
-        samplers = [Sampler(Sampling(temperature, top_p, top_k, own)) for own in seeds]
+        sampling = Sampling(temperature, top_p, top_k, seed)
+        samplers = [Sampler(sampling, prompt, choice) for choice, prompt in enumerate(prompts)]
         limits = [max_new_tokens] * len(prompts)
 
         def choose(members: Sequence[int], logits: Tensor) -> list[int]:

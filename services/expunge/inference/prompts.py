@@ -26,10 +26,9 @@ def prompt_tokens(request: GenerationRequest, codec: TextCodec, context: int) ->
             tokens = codec.chat_ids(turns, last.content)
         else:
             tokens = codec.chat_ids(request.messages)
-    if not 0 < len(tokens) < context:
-        raise InvalidRequest.of(
-            field, f"has {len(tokens)} tokens; allowed are 1 to {context - 1}, shorten it"
-        )
+    most = context - min(1, request.max_tokens)
+    if not 0 < len(tokens) <= most:
+        raise InvalidRequest.of(field, f"has {len(tokens)} tokens; allowed are 1 to {most}, shorten it")
     return tokens
 
 

@@ -15,7 +15,7 @@ from expunge.inference.prefill import Prefill, Prefilled
 from expunge.inference.prefix_cache import PrefixCache
 from expunge.inference.runner import ModelRunner
 from expunge.inference.stats import EngineStats
-from expunge.inference.task import Generation, Scoring, Task
+from expunge.inference.task import Generation, Task
 from expunge.inference.waiting import WaitingQueue
 from expunge.observability.logging import get_logger
 
@@ -142,15 +142,15 @@ class StepLoop:
         if long.scratch.length == len(long.task.tokens):
             self._long = None
             self._take(long.task, Prefilled.whole(logits, long.scratch))
-        elif len(logits) and isinstance(long.task, Scoring):
-            long.task.take(logits)
+        elif len(logits):
+            long.task.take_prompt(logits)
 
     def _take(self, task: Task, prefilled: Prefilled) -> None:
-        if isinstance(task, Scoring):
-            task.take(prefilled.logits)
+        task.take_prompt(prefilled.logits)
+        if not isinstance(task, Generation):
             self._end(task)
-        elif isinstance(task, Generation):
-            self._generated_tokens += 1
+        else:
+            self._generated_tokens += min(1, task.limit)
             if not self._batch.join(task, prefilled.logits[-1], prefilled.scratch, prefilled.path):
                 self._end(task)
 

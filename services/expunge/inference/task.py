@@ -16,10 +16,12 @@ from expunge.inference.request import (
     ScoreRequest,
     ScoreResult,
     TokenBatch,
+    TokenLogprob,
     TokenScore,
 )
 from expunge.inference.sampler import Sampler
 from expunge.inference.stops import StopStrings
+from expunge.inference.token_logprobs import PromptLogprobs, TokenLogprobs
 
 Item = TokenBatch | ScoreResult | ExpungeError
 Deliver = Callable[[Item], None]
@@ -58,6 +60,13 @@ class Task(ABC):
         """Positions in `tokens` after which logits are needed."""
 
     @abstractmethod
+    def take_prompt(self, logits: Tensor) -> None:
+        """Read the logits after the next of the positions `wanted`, [positions, vocabulary].
+
+        They may come in pieces; a task that needs no row is complete after the last.
+        """
+
+    @abstractmethod
     def expire(self) -> None:
         """Tell the caller that the deadline has passed."""
 
@@ -78,36 +87,49 @@ class Generation(Task):
     ) -> None:
         super().__init__(request.version, slot, tokens, request.deadline, deliver)
         self.limit = min(request.max_tokens, context - len(tokens))
-        self.sampler = Sampler(request.sampling) if request.sampling.temperature > 0 else None
+        self.sampler = (
+            Sampler(request.sampling, tokens, request.choice) if Sampler.is_needed(request.sampling) else None
+        )
+        self.logprobs = None if request.logprobs is None else TokenLogprobs(request.logprobs, codec)
         self.last_token = -1
         self.produced = 0
+        self._prompt = (
+            PromptLogprobs(self.logprobs, tokens) if self.logprobs and request.prompt_logprobs else None
+        )
         self._eos_ids = codec.eos_ids
         self._detokeniser = Detokeniser(codec)
         self._stops = StopStrings(request.stop)
 
     @property
     def wanted(self) -> range:
-        return range(len(self.tokens) - 1, len(self.tokens))
+        start = 0 if self._prompt and not self._prompt.is_complete else len(self.tokens) - 1
+        return range(start, len(self.tokens))
 
     @property
     def final_length(self) -> int:
         """Positions it holds at most."""
         return len(self.tokens) + self.limit
 
-    def take(self, token: int) -> bool:
-        """Send `token` on; false when the text is complete."""
+    def take_prompt(self, logits: Tensor) -> None:
+        """Note how likely the prompt's tokens were, where that is asked for."""
+        if self._prompt and not self._prompt.is_complete:
+            self._prompt.take(logits)
+
+    def take(self, token: int, logprob: TokenLogprob | None = None) -> bool:
+        """Send `token` on, with `logprob` where that is asked for; false when the text is complete."""
         if token in self._eos_ids:
             self.finish(FinishReason.STOP)
             return False
         self.last_token = token
         self.produced += 1
+        told = (logprob,) if logprob else ()
         text, stopped = self._stops.push(self._detokeniser.push(token))
         if stopped:
-            self._send(text, (token,), FinishReason.STOP)
+            self._send(text, (token,), FinishReason.STOP, told)
         elif self.produced >= self.limit:
-            self._send(text + self._rest(), (token,), FinishReason.LENGTH)
+            self._send(text + self._rest(), (token,), FinishReason.LENGTH, told)
         else:
-            self._send(text, (token,), None)
+            self._send(text, (token,), None, told)
             return True
         return False
 
@@ -122,9 +144,16 @@ class Generation(Task):
         text, stopped = self._stops.push(self._detokeniser.finish())
         return text if stopped else text + self._stops.finish()
 
-    def _send(self, text: str, tokens: tuple[int, ...], finish: FinishReason | None) -> None:
+    def _send(
+        self,
+        text: str,
+        tokens: tuple[int, ...],
+        finish: FinishReason | None,
+        logprobs: tuple[TokenLogprob, ...] = (),
+    ) -> None:
         usage = (len(self.tokens), self.produced) if finish else (0, 0)
-        self.deliver(TokenBatch(text, tokens, self.version, finish, *usage))
+        prompt = self._prompt.hand_over() if self._prompt else ()
+        self.deliver(TokenBatch(text, tokens, self.version, finish, *usage, logprobs, prompt))
 
 
 class Scoring(Task):
@@ -152,14 +181,14 @@ class Scoring(Task):
     def wanted(self) -> range:
         return range(self._first, len(self.tokens))
 
-    def take(self, logits: Tensor) -> None:
-        """Score the next tokens from the logits before each, [tokens, vocabulary]; after the last, send."""
+    def take_prompt(self, logits: Tensor) -> None:
+        """Score the next tokens; after the last, send."""
         logits = logits.float()
         best, total = logits.argmax(-1).tolist(), logits.logsumexp(-1).tolist()
         start = len(self._scores)
         for row, token in enumerate(self._continuation[start : start + len(best)]):
             logprob = float(logits[row, token]) - total[row]
-            text = self._codec.decode([token], skip_special=False)
+            text = self._codec.token_text(token)
             self._scores.append(TokenScore(token, text, logprob, best[row] == token))
         if len(self._scores) == len(self._continuation):
             self.deliver(ScoreResult(self.version, tuple(self._scores)))

@@ -105,20 +105,16 @@ class Answer:
 
     def _told(self, token: int, position: Position | None) -> TokenLogprob:
         if position is None:
-            return TokenLogprob(token, self._text(token), None)
+            return TokenLogprob(token, self._codec.token_text(token), None)
         best = sorted(position.items(), key=lambda item: -item[1].logprob)[: self._likeliest or 0]
-        likeliest = tuple((other, self._text(other), found.logprob) for other, found in best)
-        return TokenLogprob(token, self._text(token), position[token].logprob, likeliest)
-
-    def _text(self, token: int) -> str:
-        return self._codec.decode([token], skip_special=False)
+        likeliest = tuple((other, self._codec.token_text(other), found.logprob) for other, found in best)
+        return TokenLogprob(token, self._codec.token_text(token), position[token].logprob, likeliest)
 
 
 def scores(tokens: Sequence[int], positions: Sequence[Position], codec: TextCodec) -> tuple[TokenScore, ...]:
     """The scores of `tokens`, which stand at `positions` of a prompt."""
 
     def score(token: int, here: Likelihood) -> TokenScore:
-        text = codec.decode([token], skip_special=False)
-        return TokenScore(token, text, here.logprob, here.rank == 1)
+        return TokenScore(token, codec.token_text(token), here.logprob, here.rank == 1)
 
     return tuple(score(token, position[token]) for token, position in zip(tokens, positions, strict=True))

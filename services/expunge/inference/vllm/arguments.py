@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 from expunge.inference.limits import EngineLimits
+from expunge.inference.validation import MAX_LOGPROBS
 from expunge.lora.shape import ModelShape
 from expunge.models.load import LoadedModel
 
-MAX_LOGPROBS = 20
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those vLLM has slots for
 CPU_BLOCK = 32  # tokens; its attention on CPUs works in multiples of 32, and only whole blocks are reused
 CPU_STEP_TOKENS = 512  # of prompts, in one step: what decodes waits meanwhile

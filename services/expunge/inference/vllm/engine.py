@@ -136,7 +136,7 @@ class VllmEngine(Backend):
     async def generate(
         self, request: GenerationRequest, interval_s: float = 0.0
     ) -> AsyncIterator[TokenBatch]:
-        check_generation(request)
+        check_generation(request, self._codec.vocabulary)
         with self._use(request.version) as number:
             tokens = await asyncio.to_thread(prompt_tokens, request, self._codec, self._context)
             limit = min(request.max_tokens, self._context - len(tokens))
