@@ -1,12 +1,17 @@
-"""The rows that decode together, each on its own version."""
+"""Which token comes next in each row."""
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Sequence
+=======
+from collections.abc import Sequence
+>>>>>>> main
 
 from torch import Tensor
 
 from expunge.errors import ModelError
+<<<<<<< HEAD
 from expunge.inference.kv import KvPool, KvScratch
 from expunge.inference.request import FinishReason
 from expunge.inference.runner import ModelRunner
@@ -56,6 +61,11 @@ class DecodeBatch:
         return removed
 
 
+=======
+from expunge.inference.task import Generation
+
+
+>>>>>>> main
 def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]:
     """Let each generation take its next token from its row of `logits` [rows, vocabulary].
 
@@ -72,6 +82,7 @@ def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]
 
 def _choose(generation: Generation, logits: Tensor, greedy: int, is_finite: bool) -> bool:
     if not is_finite:
+        generation.is_sound = False
         generation.deliver(
             ModelError(
                 f"version {generation.version} produced numbers that are not finite; roll back to another",

@@ -116,7 +116,10 @@ async def _loaded_engine(settings: Settings) -> Engine:
         partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
     )
     threads = ElasticThreads(settings.resolved_engine_threads)
-    return Engine(loaded, EngineLimits.of(settings), threads=threads)
+    folder = settings.cache / "kernels" if settings.native_kernels else None
+    return await _in_passing_thread(
+        partial(Engine, loaded, EngineLimits.of(settings), threads=threads, kernels_folder=folder)
+    )
 
 
 async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:

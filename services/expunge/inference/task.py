@@ -13,6 +13,7 @@ from expunge.inference.detokeniser import Detokeniser
 from expunge.inference.request import (
     FinishReason,
     GenerationRequest,
+    Priority,
     ScoreRequest,
     ScoreResult,
     TokenBatch,
@@ -30,18 +31,25 @@ Deliver = Callable[[Item], None]
 class Task(ABC):
     """One request: the tokens to prefill, and where its results go.
 
-    `needs_row` says whether it goes on decoding after its prefill.
+    `needs_row` says whether it goes on decoding after its prefill; `is_counted` whether a use of the version
+    was counted for it.
 
     Attributes:
         version: what it runs on, from first token to last.
         slot: where that version is resident; valid until the task ends.
         tokens: what is to be prefilled.
         deadline: seconds since the epoch, or None.
+        client: whose share of the engine it takes.
+        arrival: its number in the waiting queue.
+        written: generated tokens so far.
+        is_sound: false once its logits were not finite; nothing computed for it is kept then.
+        refusal: why it is put out of the waiting queue.
         is_cancelled: set by the caller's side; the engine drops the task before its next step.
         has_ended: set by the engine once nothing more will be delivered.
     """
 
     needs_row: bool
+    is_counted = True
 
     def __init__(
         self, version: str, slot: int, tokens: list[int], deadline: float | None, deliver: Deliver
@@ -51,6 +59,12 @@ class Task(ABC):
         self.tokens = tokens
         self.deadline = deadline
         self.deliver = deliver
+        self.client = ""
+        self.priority = Priority.INTERACTIVE
+        self.arrival = 0
+        self.written: list[int] = []
+        self.is_sound = True
+        self.refusal: ExpungeError | None = None
         self.is_cancelled = False
         self.has_ended = False
 
@@ -84,13 +98,18 @@ class Generation(Task):
         deliver: Deliver,
     ) -> None:
         super().__init__(request.version, slot, tokens, request.deadline, deliver)
+        self.client, self.priority = request.client, request.priority
         self.limit = min(request.max_tokens, context - len(tokens))
+<<<<<<< HEAD
         self.needs_row = self.limit > 0
         self.sampler = (
             Sampler(request.sampling, tokens, request.choice) if Sampler.is_needed(request.sampling) else None
         )
         self.logprobs = None if request.logprobs is None else TokenLogprobs(request.logprobs, codec)
         self.last_token = -1
+=======
+        self.sampler = Sampler(request.sampling) if request.sampling.temperature > 0 else None
+>>>>>>> main
         self.produced = 0
         self._prompt = (
             PromptLogprobs(self.logprobs, tokens) if self.logprobs and request.prompt_logprobs else None
@@ -119,7 +138,7 @@ class Generation(Task):
         if token in self._eos_ids:
             self.finish(FinishReason.STOP)
             return False
-        self.last_token = token
+        self.written.append(token)
         self.produced += 1
         told = (logprob,) if logprob else ()
         text, stopped = self._stops.push(self._detokeniser.push(token))
@@ -170,6 +189,7 @@ class Scoring(Task):
         deliver: Deliver,
     ) -> None:
         super().__init__(request.version, slot, [*context, *continuation][:-1], request.deadline, deliver)
+        self.client, self.priority = request.client, request.priority
         self._request_id = request.request_id
         self._first = len(context) - 1
         self._continuation = list(continuation)
