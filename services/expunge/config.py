@@ -113,8 +113,16 @@ class Settings(BaseSettings):
     max_batch_rows: int = Field(32, ge=1, description="Sequences decoded together on one replica.")
     max_queue: int = Field(128, ge=0, description="Requests that may wait on one replica before refusal.")
     max_context: int = Field(2048, ge=16, description="Prompt plus output tokens of one request.")
-    prefix_cache_mib: int = Field(
-        256, ge=0, description="Memory of one replica for prompt beginnings kept by version, in MiB; 0: none."
+    kv_cache_mib: int = Field(
+        1024,
+        ge=1,
+        description="Keys and values of one replica, in MiB: of what runs, and prompts kept for later.",
+    )
+    prefix_cache: bool = Field(
+        True, description="Keep prompts, by version, for later ones that begin alike, as room allows."
+    )
+    native_kernels: bool = Field(
+        True, description="Compile the engine's kernels for this processor, where there is a C compiler."
     )
     adapter_slots: int = Field(8, ge=2, description="Versions resident on one replica.")
     max_rank: int = Field(64, ge=1, description="Highest LoRA rank that is accepted.")

@@ -42,6 +42,7 @@ def service(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         metrics_port=metrics,
         engine_replicas=2,
         engine_threads=1,
+        kv_cache_mib=128,
         worker_threads=1,
         **scene.changes,
     )

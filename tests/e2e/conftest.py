@@ -33,6 +33,7 @@ def service(taught_model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         metrics_port=0,
         engine_replicas=2,
         engine_threads=1,
+        kv_cache_mib=128,
         worker_threads=1,
         unlearning_steps=90,  # the recipe is made for real models; a tiny one needs more, cheap here
     )

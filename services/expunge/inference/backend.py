@@ -117,7 +117,10 @@ async def _open_torch(settings: Settings) -> Backend:
         partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
     )
     threads = ElasticThreads(settings.resolved_engine_threads)
-    return Engine(loaded, EngineLimits.of(settings), threads=threads)
+    folder = settings.cache / "kernels" if settings.native_kernels else None
+    return await _in_passing_thread(
+        partial(Engine, loaded, EngineLimits.of(settings), threads=threads, kernels_folder=folder)
+    )
 
 
 async def _open_vllm(settings: Settings) -> Backend:

@@ -1,59 +1,15 @@
-"""The rows that decode together, each on its own version."""
+"""Which token comes next in each row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor
 
 from expunge.errors import ModelError
-from expunge.inference.kv import KvPool, KvScratch
 from expunge.inference.request import FinishReason
-from expunge.inference.runner import ModelRunner
+from expunge.inference.sampler import likeliest
 from expunge.inference.task import Generation
-
-
-class DecodeBatch:
-    """Generations past their prefill; row i of the pool belongs to the i-th."""
-
-    def __init__(self, runner: ModelRunner, max_rows: int) -> None:
-        self._runner = runner
-        self._pool = KvPool(max_rows)
-        self.generations: list[Generation] = []
-
-    def __len__(self) -> int:
-        return len(self.generations)
-
-    def join(self, generation: Generation, logits: Tensor, scratch: KvScratch, path: Tensor) -> bool:
-        """Take the first token from `logits` [vocabulary] and get a row; false when that was all."""
-        if not choose_next([generation], logits[None])[0]:
-            return False
-        self._pool.add(scratch, path)
-        self.generations.append(generation)
-        return True
-
-    def step(self) -> list[Generation]:
-        """Decode one token in every row; returns those that are complete, their rows freed."""
-        logits = self._runner.decode(
-            self._pool,
-            [generation.last_token for generation in self.generations],
-            [generation.slot for generation in self.generations],
-        )
-        going = choose_next(self.generations, logits)
-        return self._remove([row for row, goes_on in enumerate(going) if not goes_on])
-
-    def drop(self, is_over: Callable[[Generation], bool]) -> list[Generation]:
-        """Free the rows of generations for which `is_over`, and return them."""
-        return self._remove([row for row, generation in enumerate(self.generations) if is_over(generation)])
-
-    def _remove(self, rows: list[int]) -> list[Generation]:
-        removed = []
-        for row in reversed(rows):
-            removed.append(self.generations[row])
-            self.generations[row] = self.generations[self._pool.remove(row)]
-            self.generations.pop()
-        return removed
 
 
 def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]:
@@ -63,25 +19,16 @@ def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]
         for each whether it goes on. One whose logits are not finite is told so and ends;
         the others don't notice.
     """
-    likeliest, are_finite = _likeliest(logits)
+    ids, are_finite = likeliest(logits)
     return [
-        _choose(generation, logits[row], likeliest[row], are_finite[row])
+        _choose(generation, logits[row], ids[row], are_finite[row])
         for row, generation in enumerate(generations)
     ]
 
 
-def _likeliest(logits: Tensor) -> tuple[list[int], list[bool]]:
-    """The arg-max of each row, and whether it is finite; a NaN counts as the highest.
-
-    numpy's arg-max takes a seventh of the time of torch's.
-    """
-    scores = logits.detach().float().cpu().numpy()
-    ids = scores.argmax(-1)
-    return ids.tolist(), np.isfinite(scores[np.arange(len(ids)), ids]).tolist()
-
-
-def _choose(generation: Generation, logits: Tensor, likeliest: int, is_finite: bool) -> bool:
+def _choose(generation: Generation, logits: Tensor, greedy: int, is_finite: bool) -> bool:
     if not is_finite:
+        generation.is_sound = False
         generation.deliver(
             ModelError(
                 f"version {generation.version} produced numbers that are not finite; roll back to another",
@@ -92,7 +39,7 @@ def _choose(generation: Generation, logits: Tensor, likeliest: int, is_finite: b
     if generation.limit <= 0:  # asked about its prompt only
         generation.finish(FinishReason.LENGTH)
         return False
-    token = generation.sampler.choose(logits) if generation.sampler else likeliest
+    token = generation.sampler.choose(logits) if generation.sampler else greedy
     if generation.logprobs is None:
         return generation.take(token)
     (logprob,) = generation.logprobs.of(logits[None], [token])

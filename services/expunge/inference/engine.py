@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, InvalidRequest
 from expunge.inference.backend import Backend
+from expunge.inference.batch_runner import BatchRunner
+from expunge.inference.block_pool import BLOCK, blocks_for
 from expunge.inference.codec import TextCodec
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.engine_thread import EngineThread
@@ -18,7 +20,6 @@ from expunge.inference.outbox import Outbox
 from expunge.inference.prompts import prompt_tokens, score_tokens
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch, merge
 from expunge.inference.residents import Residents
-from expunge.inference.runner import ModelRunner
 from expunge.inference.staging import Staging
 from expunge.inference.stats import EngineStats
 from expunge.inference.step_loop import StepLoop
@@ -39,6 +40,11 @@ class Engine(Backend):
         limits: sizes.
         clock: seconds since the epoch, for deadlines.
         threads: adjusts torch's threads before every forward pass; None leaves them alone.
+        kernels_folder: where compiled kernels are kept; None: torch alone computes.
+
+    Raises:
+        ModelError: the model can't be served.
+        ConfigError: there is no memory for the KV cache.
     """
 
     def __init__(
@@ -47,15 +53,17 @@ class Engine(Backend):
         limits: EngineLimits,
         clock: Callable[[], float] = time.time,
         threads: ElasticThreads | None = None,
+        kernels_folder: Path | None = None,
     ) -> None:
-        runner = ModelRunner(loaded, limits.slots, limits.max_rank, threads)
+        runner = BatchRunner(loaded, limits.slots, limits.max_rank, limits.kv_bytes, threads, kernels_folder)
         self._codec = TextCodec(loaded.model, loaded.tokenizer)
         self._context = min(limits.max_context, runner.context)
+        self._kv_blocks = runner.kv.blocks
         self._residents = Residents()
         self._loop = StepLoop(runner, limits, lambda task: self._residents.release(task.version), clock)
         self._thread = EngineThread(self._loop)
         self._staging = Staging(
-            loaded, runner, self._residents, self._thread, limits.max_rank, self._loop.forget
+            loaded, runner.table, self._residents, self._thread, limits.max_rank, self._loop.forget
         )
 
     # --- life
@@ -131,13 +139,15 @@ class Engine(Backend):
         outbox = Outbox()
         task = await self._submit(
             request.version,
-            lambda slot: Generation(
-                request,
-                slot,
-                prompt_tokens(request, self._codec, self._context),
-                self._context,
-                self._codec,
-                outbox.deliver,
+            lambda slot: self._fitting(
+                Generation(
+                    request,
+                    slot,
+                    prompt_tokens(request, self._codec, self._context),
+                    self._context,
+                    self._codec,
+                    outbox.deliver,
+                )
             ),
         )
         try:
@@ -168,12 +178,14 @@ class Engine(Backend):
         outbox = Outbox()
         task = await self._submit(
             request.version,
-            lambda slot: Scoring(
-                request,
-                slot,
-                *score_tokens(request, self._codec, self._context),
-                self._codec,
-                outbox.deliver,
+            lambda slot: self._fitting(
+                Scoring(
+                    request,
+                    slot,
+                    *score_tokens(request, self._codec, self._context),
+                    self._codec,
+                    outbox.deliver,
+                )
             ),
         )
         try:
@@ -193,6 +205,20 @@ class Engine(Backend):
         except BaseException:
             self._residents.release(version)
             raise
+        return task
+
+    def _fitting(self, task: Task) -> Task:
+        """The task, if the KV cache could hold it to its very end, were it alone.
+
+        Raises:
+            InvalidRequest: it could not.
+        """
+        most = task.final_length if isinstance(task, Generation) else len(task.tokens)
+        if blocks_for(most) > self._kv_blocks:
+            raise InvalidRequest.of(
+                "max_tokens",
+                f"and prompt need {most} tokens of KV cache; this service has {self._kv_blocks * BLOCK}",
+            )
         return task
 
 

@@ -17,10 +17,10 @@ class EngineLimits:
         max_context: prompt and output tokens of one request.
         slots: adapters resident at once; those on their way out count until their last use ends.
         max_rank: highest adapter rank.
-        kv_tokens: key and value positions reserved for running rows, as rows times the longest of them.
-        busy_prefill_tokens: prompt tokens prefilled per step while others decode; they wait meanwhile.
-        idle_prefill_tokens: the same while nothing decodes.
-        prefix_cache_bytes: keys and values of prompts kept for later ones; 0: none.
+        kv_bytes: keys and values of running requests and kept prompts, allocated at once.
+        keeps_prefixes: whether prompts are kept for later ones that begin alike.
+        idle_prefill_tokens: prompt tokens of one step while nothing decodes.
+        step_stretch: how many times as long as without prompts a step may take while others decode.
     """
 
     max_rows: int = 32
@@ -28,10 +28,10 @@ class EngineLimits:
     max_context: int = 2048
     slots: int = 16
     max_rank: int = 64
-    kv_tokens: int = 32 * 1024
-    busy_prefill_tokens: int = 128
+    kv_bytes: int = 64 * 2**20
+    keeps_prefixes: bool = True
     idle_prefill_tokens: int = 512
-    prefix_cache_bytes: int = 256 * 2**20
+    step_stretch: float = 1.75
 
     @classmethod
     def of(cls, settings: Settings) -> EngineLimits:
@@ -42,5 +42,6 @@ class EngineLimits:
             max_context=settings.max_context,
             slots=2 * settings.adapter_slots,
             max_rank=settings.max_rank,
-            prefix_cache_bytes=settings.prefix_cache_mib * 2**20,
+            kv_bytes=settings.kv_cache_mib * 2**20,
+            keeps_prefixes=settings.prefix_cache,
         )

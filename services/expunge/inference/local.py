@@ -19,7 +19,7 @@ from expunge.inference.kv import KvPool, KvScratch
 from expunge.inference.prefix_tree import pack
 from expunge.inference.request import Message, Sampling
 from expunge.inference.runner import ModelRunner
-from expunge.inference.sampler import Sampler
+from expunge.inference.sampler import Sampler, likeliest
 from expunge.lora.adapter import Adapter
 from expunge.models.load import LoadedModel
 
@@ -144,7 +144,7 @@ class LocalModel:
         for prompt, limit in zip(prompts, limits, strict=True):
             longest[tuple(prompt)] = max(limit, longest.get(tuple(prompt), 0))
         distinct, most = list(longest), list(longest.values())
-        answers = self._generate(distinct, version, most, lambda _, logits: logits.argmax(-1).tolist())
+        answers = self._generate(distinct, version, most, lambda _, logits: likeliest(logits)[0])
         by_prompt = dict(zip(distinct, answers, strict=True))
         return [by_prompt[tuple(prompt)][:limit] for prompt, limit in zip(prompts, limits, strict=True)]
 

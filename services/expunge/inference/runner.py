@@ -33,7 +33,7 @@ class ModelRunner:
         self.table = SlotTable.install(self.model, slots, max_rank, base_digest=loaded.digest)
         self.device = self.model.device
         self.dtype = self.model.dtype
-        self.context = _context_limit(self.model)
+        self.context = context_limit(self.model)
         self.vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
 
     def prefill(self, tree: PrefixTree, slot: int, wanted: Sequence[int]) -> tuple[Tensor, KvScratch]:
@@ -141,7 +141,7 @@ class ModelRunner:
         return cast(Tensor, output.logits)  # [rows, kept, vocabulary]
 
 
-def _context_limit(model: PreTrainedModel) -> int:
+def context_limit(model: PreTrainedModel) -> int:
     """Positions the model can attend over; a sliding window counts, since rows keep every token."""
     config = model.config.get_text_config()
     limits = [getattr(config, "max_position_embeddings", None), getattr(config, "sliding_window", None)]

@@ -10,23 +10,25 @@ from pathlib import Path
 from expunge.errors import InvalidAdapter
 from expunge.inference.engine_thread import EngineThread
 from expunge.inference.residents import Residents
-from expunge.inference.runner import ModelRunner
+from expunge.inference.soundness import SoundnessCheck
 from expunge.inference.version_files import check_base, read_version
 from expunge.lora.adapter import Adapter
+from expunge.lora.slots import SlotTable
 from expunge.models.load import LoadedModel
 from expunge.registry.records import VersionKind, VersionRecord
 
 
 class Staging:
-    """Loads and unloads versions: files are read off the engine's thread, tensors swapped between steps.
+    """Loads and unloads versions while the engine steps on.
 
+    Files are read and tensors copied off the engine's thread; the first run is part of an ordinary step.
     `forget` is called with a version that leaves, on the engine's thread.
     """
 
     def __init__(
         self,
         loaded: LoadedModel,
-        runner: ModelRunner,
+        table: SlotTable,
         residents: Residents,
         thread: EngineThread,
         max_rank: int,
@@ -34,7 +36,7 @@ class Staging:
     ) -> None:
         self._digest = loaded.digest
         self._probe = int(loaded.tokenizer.eos_token_id)
-        self._runner = runner
+        self._table = table
         self._residents = residents
         self._thread = thread
         self._max_rank = max_rank
@@ -51,9 +53,10 @@ class Staging:
             check_base(record, self._digest)
             adapter = None
             if record.kind is VersionKind.ADAPTER:
-                shape = self._runner.table.shape
-                adapter = await asyncio.to_thread(read_version, record, folder, shape, self._max_rank)
-            await asyncio.wrap_future(self._thread.call(lambda: self._install(record.id, adapter)))
+                adapter = await asyncio.to_thread(
+                    read_version, record, folder, self._table.shape, self._max_rank
+                )
+            await self._install(record.id, adapter)
 
     async def unload(self, version: str) -> bool:
         """Let `version` go once nothing uses it; see `Backend.unload_version`."""
@@ -64,20 +67,24 @@ class Staging:
             await asyncio.wrap_future(self._thread.call(lambda: self._remove(version)))
             return True
 
-    def _install(self, version: str, adapter: Adapter | None) -> None:
-        table = self._runner.table
-        slot = table.load_base(version) if adapter is None else table.load(version, adapter)
+    async def _install(self, version: str, adapter: Adapter | None) -> None:
+        slot = await asyncio.to_thread(self._occupy, version, adapter)
         try:
-            if not self._runner.is_sound(slot, self._probe):
+            check = SoundnessCheck(version, slot, self._probe)
+            self._thread.submit(check)
+            if not await asyncio.wrap_future(check.result):
                 raise InvalidAdapter(
                     f"version {version} computes numbers that are not finite; train it again"
                 )
-        except Exception:
-            table.unload(version)
+        except BaseException:
+            await asyncio.wrap_future(self._thread.call(lambda: self._table.unload(version)))
             raise
         self._residents.add(version, slot)
 
+    def _occupy(self, version: str, adapter: Adapter | None) -> int:
+        return self._table.load_base(version) if adapter is None else self._table.load(version, adapter)
+
     def _remove(self, version: str) -> None:
         self._forget(version)
-        self._runner.table.unload(version)
+        self._table.unload(version)
         self._residents.remove(version)

@@ -12,7 +12,10 @@ class EngineStats:
     running: int  # requests that are being prefilled or decoded
     waiting: int
     prompt_tokens: int  # computed
-    cached_prompt_tokens: int  # not computed: in the prefix cache, or common to prompts of one pass
+    cached_prompt_tokens: int  # not computed: kept from an earlier prompt
     generated_tokens: int
-    prefix_cache_bytes: int
+    preemptions: int  # requests that gave way to others, and went on later
+    kv_used_bytes: int  # of running requests
+    kv_kept_bytes: int  # of prompts kept for later ones
+    kv_capacity_bytes: int
     staged: int = 0  # versions resident

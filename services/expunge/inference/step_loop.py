@@ -1,34 +1,31 @@
-"""Continuous batching: a step drops what is over, prefills some prompts, decodes a token in every row."""
+"""Continuous batching: one forward pass a step, over a token of every running row and pieces of prompts."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from expunge.errors import ExpungeError
-from expunge.inference.decode_batch import DecodeBatch
-from expunge.inference.kv import KvScratch
+from expunge.inference.batch_runner import BatchRunner
+from expunge.inference.block_pool import BLOCK, BlockPool
+from expunge.inference.decode_batch import choose_next
+from expunge.inference.flat_batch import FlatBatch
 from expunge.inference.limits import EngineLimits
-from expunge.inference.prefill import Prefill, Prefilled
-from expunge.inference.prefix_cache import PrefixCache
-from expunge.inference.runner import ModelRunner
+from expunge.inference.prefill_budget import PrefillBudget
+from expunge.inference.row import Row
+from expunge.inference.rows import Rows
 from expunge.inference.stats import EngineStats
 from expunge.inference.task import Generation, Task
 from expunge.inference.waiting import WaitingQueue
 from expunge.observability.logging import get_logger
 
+_GENERATED_TOKEN_CHARGE = 2.0  # a generated token takes about as much of a step as two of a prompt
+
 _log = get_logger()
-
-
-@dataclass
-class _LongPrefill:
-    """A prompt above the budget of one step, prefilled piece by piece in turn with short ones."""
-
-    task: Task
-    scratch: KvScratch
-    had_last_turn: bool = False
 
 
 class StepLoop:
@@ -38,158 +35,176 @@ class StepLoop:
         runner: the model.
         limits: sizes.
         on_end: called once for every task that leaves, however it ended.
-        clock: seconds since the epoch.
+        clock: seconds since the epoch, for deadlines.
+        timer: seconds, for what steps cost.
     """
 
     def __init__(
         self,
-        runner: ModelRunner,
+        runner: BatchRunner,
         limits: EngineLimits,
         on_end: Callable[[Task], None],
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.waiting = WaitingQueue(limits.max_queue, lambda: limits.max_rows - len(self._batch))
-        self._limits = limits
+        self._pool = BlockPool(runner.kv.blocks, limits.keeps_prefixes)
+        self.waiting = WaitingQueue(limits.max_queue, lambda: limits.max_rows - self._rows.held)
+        self._rows = Rows(self._pool, self.waiting, limits.max_rows)
+        self._budget = PrefillBudget(limits.idle_prefill_tokens, limits.step_stretch)
+        self._runner = runner
         self._on_end = on_end
         self._clock = clock
-        self._batch = DecodeBatch(runner, limits.max_rows)
-        self._cache = PrefixCache(limits.prefix_cache_bytes)
-        self._prefiller = Prefill(runner, self._cache)
-        self._long: _LongPrefill | None = None
+        self._timer = timer
+        self._prompt_tokens = 0
         self._generated_tokens = 0
 
     @property
     def has_work(self) -> bool:
-        return bool(len(self._batch) or self._long or len(self.waiting))
+        return bool(len(self._rows) or len(self.waiting))
 
     def stats(self) -> EngineStats:
         """Counts as of now; callable from any thread."""
+        token_bytes = self._runner.kv.shape.bytes_per_token
         return EngineStats(
-            running=len(self._batch) + (self._long is not None),
+            running=len(self._rows),
             waiting=len(self.waiting),
-            prompt_tokens=self._prefiller.computed_tokens,
-            cached_prompt_tokens=self._prefiller.cached_tokens,
+            prompt_tokens=self._prompt_tokens,
+            cached_prompt_tokens=self._rows.cached_tokens,
             generated_tokens=self._generated_tokens,
-            prefix_cache_bytes=self._cache.bytes,
+            preemptions=self._rows.preemptions,
+            kv_used_bytes=self._pool.used * BLOCK * token_bytes,
+            kv_kept_bytes=self._pool.kept * BLOCK * token_bytes,
+            kv_capacity_bytes=self._pool.size * BLOCK * token_bytes,
         )
 
     def step(self) -> None:
         """One turn. A part that breaks fails the tasks in it and leaves the others running."""
         self._drop_what_is_over()
-        tasks = self._next_prefill()
-        if tasks:
-            self._attempt(tasks, lambda: self._prefill(tasks))
-        if len(self._batch):
-            self._attempt(self._batch.generations, self._decode)
+        budget = self._budget.tokens(sum(row.decodes for row in self._rows))
+        self._rows.admit(budget)
+        rows = self._rows.with_room()
+        shares = _shares([row.remaining for row in rows], budget)
+        taking_part = [(row, share) for row, share in zip(rows, shares, strict=True) if share or row.decodes]
+        if not taking_part:
+            return
+        decoding = sum(row.decodes for row in rows)
+        started = self._timer()
+        self._run(taking_part)
+        self._budget.observe(decoding, sum(shares), self._timer() - started)
 
     def forget(self, version: str) -> None:
         """Drop what was kept of prompts that ran on `version`."""
-        self._cache.drop(version)
+        self._pool.drop(version)
 
     def fail_all(self, error: ExpungeError) -> None:
         """End every task with `error`."""
-        tasks: list[Task] = [*self.waiting.drop(lambda _: True), *self._batch.drop(lambda _: True)]
-        if self._long:
-            tasks.append(self._long.task)
-            self._long = None
-        for task in tasks:
+        for task in self.waiting.drop(lambda _: True):
             self._fail(task, error)
+        for row in list(self._rows):
+            self._leave(row, error)
 
-    # --- prefill
+    # --- the forward pass
 
-    def _next_prefill(self) -> list[Task]:
-        """What to prefill in this step; a long prompt takes turns with the short ones that wait."""
-        if self._long and not self._long.had_last_turn:
-            return [self._long.task]
-        budget = self._budget()
-        most, cost = self._limits.idle_prefill_tokens, self._prefiller.cost
-        tasks = self.waiting.take(budget, most, cost, lambda taken, task: self._fits(taken, task, budget))
-        if tasks and cost(tasks[0]) > budget:
-            self._long = _LongPrefill(tasks[0], self._prefiller.begin(tasks[0]))
-        elif not tasks and self._long:
-            return [self._long.task]
-        return tasks
-
-    def _budget(self) -> int:
-        return self._limits.busy_prefill_tokens if len(self._batch) else self._limits.idle_prefill_tokens
-
-    def _fits(self, taken: Sequence[Task], task: Task, budget: int) -> bool:
-        """Whether `task` can be run to its very end besides all that runs and the `taken`."""
-        if self._long and self._prefiller.cost(task) > budget:
-            return False
-        if not isinstance(task, Generation):
-            return True
-        if len(self._batch) + len(taken) >= self._limits.max_rows:
-            return False  # the common case under load; the exact count follows
-        long = [self._long.task] if self._long else []
-        others = [*self._batch.generations, *(one for one in (*long, *taken) if isinstance(one, Generation))]
-        rows = len(others) + 1
-        longest = max(other.final_length for other in (*others, task))
-        return rows <= self._limits.max_rows and (rows == 1 or rows * longest <= self._limits.kv_tokens)
-
-    def _prefill(self, tasks: Sequence[Task]) -> None:
-        if self._long:
-            if tasks[0] is self._long.task:
-                self._prefill_piece(self._long)
+    def _run(self, parts: Sequence[tuple[Row, int]]) -> None:
+        """One pass over all `parts`, rows with their prompt tokens; if it breaks, over each alone."""
+        parts = sorted(parts, key=lambda part: part[0].task.slot)
+        pieces = [row.piece(count) for row, count in parts]
+        try:
+            logits = self._runner.run(FlatBatch.of(pieces))
+        except Exception as error:
+            if len(parts) > 1:
+                for part in parts:
+                    self._run([part])
                 return
-            self._long.had_last_turn = False
-        for task, prefilled in zip(tasks, self._prefiller.run(tasks), strict=True):
-            self._take(task, prefilled)
+            self._break(parts[0][0], error)
+            return
+        ends: list[tuple[Row, int]] = []
+        at = 0
+        for (row, _), piece in zip(parts, pieces, strict=True):
+            was_decoding = row.decodes
+            row.computed += len(piece.tokens)
+            wanted = len(piece.wanted)
+            self._account(row, len(piece.tokens), was_decoding)
+            if wanted and not was_decoding:
+                self._hand_over(row, logits[at : at + wanted])
+            if row.decodes and isinstance(row.task, Generation) and not row.task.has_ended:
+                ends.append((row, at + wanted - 1))
+            at += wanted
+        if ends:
+            self._choose([row for row, _ in ends], logits, [index for _, index in ends])
 
-    def _prefill_piece(self, long: _LongPrefill) -> None:
-        logits = self._prefiller.extend(long.task, long.scratch, self._budget())
-        long.had_last_turn = True
-        if long.scratch.length == len(long.task.tokens):
-            self._long = None
-            self._take(long.task, Prefilled.whole(logits, long.scratch))
-        elif len(logits):
-            long.task.take_prompt(logits)
-
-    def _take(self, task: Task, prefilled: Prefilled) -> None:
-        task.take_prompt(prefilled.logits)
-        if not isinstance(task, Generation):
-            self._end(task)
+    def _account(self, row: Row, tokens: int, was_decoding: bool) -> None:
+        if was_decoding:
+            self._generated_tokens += 1
+            self.waiting.charge(row.task.client, _GENERATED_TOKEN_CHARGE)
         else:
-            self._generated_tokens += min(1, task.limit)
-            if not self._batch.join(task, prefilled.logits[-1], prefilled.scratch, prefilled.path):
-                self._end(task)
+            self._prompt_tokens += tokens
+            self._generated_tokens += row.decodes and row.task.needs_row
+            self.waiting.charge(row.task.client, tokens)
 
-    # --- decode
+    def _hand_over(self, row: Row, logits: Tensor) -> None:
+        """Give a task logits of its prompt, [wanted, vocabulary]; a text that is scored is done then."""
+        task = row.task
+        task.is_sound = task.is_sound and bool(logits[-1].amax().isfinite())
+        try:
+            task.take_prompt(logits)
+        except Exception as error:
+            self._break(row, error)
+            return
+        if row.decodes and not isinstance(task, Generation):
+            self._leave(row)
 
-    def _decode(self) -> None:
-        self._generated_tokens += len(self._batch)
-        for task in self._batch.step():
-            self._end(task)
+    def _choose(self, rows: Sequence[Row], logits: Tensor, indices: Sequence[int]) -> None:
+        """Let each row take its next token from its row of `logits`; those that are complete leave."""
+        generations = [row.task for row in rows if isinstance(row.task, Generation)]
+        if len(indices) < len(logits):
+            logits = logits[torch.tensor(indices, device=logits.device)]
+        try:
+            going = choose_next(generations, logits)
+        except Exception as error:
+            for row in rows:
+                self._break(row, error)
+            return
+        for row, goes_on in zip(rows, going, strict=True):
+            if not goes_on:
+                self._leave(row)
+            elif len(row.task.written) == 1:
+                self._rows.keep(row)
 
     # --- leaving
 
     def _drop_what_is_over(self) -> None:
-        over: list[Task] = [*self.waiting.drop(self._is_over), *self._batch.drop(self._is_over)]
-        if self._long and self._is_over(self._long.task):
-            over.append(self._long.task)
-            self._long = None
-        for task in over:
-            if not task.is_cancelled:
-                task.expire()
-            self._end(task)
+        for task in self.waiting.drop(self._is_over):
+            if task.refusal is not None:
+                self._fail(task, task.refusal)
+            else:
+                self._expire(task)
+        for row in [row for row in self._rows if self._is_over(row.task)]:
+            self._rows.leave(row)
+            self._expire(row.task)
 
     def _is_over(self, task: Task) -> bool:
-        return task.is_cancelled or (task.deadline is not None and self._clock() > task.deadline)
+        is_late = task.deadline is not None and self._clock() > task.deadline
+        return task.is_cancelled or is_late or task.refusal is not None
 
-    def _attempt(self, tasks: Sequence[Task], work: Callable[[], None]) -> None:
-        """Do `work` on `tasks`; if it breaks, they fail and nothing else does."""
-        tasks = list(tasks)
-        try:
-            work()
-        except Exception:
-            incident = uuid.uuid4().hex
-            versions = ", ".join(sorted({task.version for task in tasks}))
-            _log.exception("engine_step_failed", incident=incident, version=versions)
-            if self._long and self._long.task in tasks:
-                self._long = None
-            self._batch.drop(lambda generation: generation in tasks)
-            for task in tasks:
-                self._fail(task, ExpungeError(f"the engine failed on this request; incident {incident}"))
+    def _expire(self, task: Task) -> None:
+        if not task.is_cancelled:
+            task.expire()
+        self._end(task)
+
+    def _break(self, row: Row, error: Exception) -> None:
+        """End `row`, whose own part of a step broke."""
+        incident = uuid.uuid4().hex
+        _log.error("engine_step_failed", incident=incident, version=row.task.version, exc_info=error)
+        row.task.is_sound = False
+        self._leave(row, ExpungeError(f"the engine failed on this request; incident {incident}"))
+
+    def _leave(self, row: Row, error: ExpungeError | None = None) -> None:
+        self._rows.leave(row)
+        if error is not None:
+            self._fail(row.task, error)
+        else:
+            self._end(row.task)
 
     def _fail(self, task: Task, error: ExpungeError) -> None:
         if not task.has_ended:
@@ -198,4 +213,15 @@ class StepLoop:
 
     def _end(self, task: Task) -> None:
         task.has_ended = True
-        self._on_end(task)
+        if task.is_counted:
+            self._on_end(task)
+
+
+def _shares(remaining: Sequence[int], budget: int) -> list[int]:
+    """How many of `budget` prompt tokens each row gets: equal parts; what short ones leave, others get."""
+    shares = [0] * len(remaining)
+    hungry = sorted((tokens, index) for index, tokens in enumerate(remaining) if tokens)
+    for place, (tokens, index) in enumerate(hungry):
+        shares[index] = min(tokens, budget // (len(hungry) - place))
+        budget -= shares[index]
+    return shares

@@ -13,6 +13,7 @@ from expunge.inference.detokeniser import Detokeniser
 from expunge.inference.request import (
     FinishReason,
     GenerationRequest,
+    Priority,
     ScoreRequest,
     ScoreResult,
     TokenBatch,
@@ -21,7 +22,7 @@ from expunge.inference.request import (
 )
 from expunge.inference.sampler import Sampler
 from expunge.inference.stops import StopStrings
-from expunge.inference.token_logprobs import PromptLogprobs, TokenLogprobs
+from expunge.inference.token_logprobs import PromptLogprobs, TokenLogprobs, logprob_of, rows_of
 
 Item = TokenBatch | ScoreResult | ExpungeError
 Deliver = Callable[[Item], None]
@@ -30,18 +31,25 @@ Deliver = Callable[[Item], None]
 class Task(ABC):
     """One request: the tokens to prefill, and where its results go.
 
-    `needs_row` says whether it goes on decoding after its prefill.
+    `needs_row` says whether it goes on decoding after its prefill; `is_counted` whether a use of the version
+    was counted for it.
 
     Attributes:
         version: what it runs on, from first token to last.
         slot: where that version is resident; valid until the task ends.
         tokens: what is to be prefilled.
         deadline: seconds since the epoch, or None.
+        client: whose share of the engine it takes.
+        arrival: its number in the waiting queue.
+        written: generated tokens so far.
+        is_sound: false once its logits were not finite; nothing computed for it is kept then.
+        refusal: why it is put out of the waiting queue.
         is_cancelled: set by the caller's side; the engine drops the task before its next step.
         has_ended: set by the engine once nothing more will be delivered.
     """
 
     needs_row: bool
+    is_counted = True
 
     def __init__(
         self, version: str, slot: int, tokens: list[int], deadline: float | None, deliver: Deliver
@@ -51,13 +59,19 @@ class Task(ABC):
         self.tokens = tokens
         self.deadline = deadline
         self.deliver = deliver
+        self.client = ""
+        self.priority = Priority.INTERACTIVE
+        self.arrival = 0
+        self.written: list[int] = []
+        self.is_sound = True
+        self.refusal: ExpungeError | None = None
         self.is_cancelled = False
         self.has_ended = False
 
     @property
     @abstractmethod
     def wanted(self) -> range:
-        """Positions in `tokens` after which logits are needed."""
+        """Positions in `tokens` after which logits are still needed."""
 
     @abstractmethod
     def take_prompt(self, logits: Tensor) -> None:
@@ -74,8 +88,6 @@ class Task(ABC):
 class Generation(Task):
     """A text being generated."""
 
-    needs_row = True
-
     def __init__(
         self,
         request: GenerationRequest,
@@ -86,12 +98,13 @@ class Generation(Task):
         deliver: Deliver,
     ) -> None:
         super().__init__(request.version, slot, tokens, request.deadline, deliver)
+        self.client, self.priority = request.client, request.priority
         self.limit = min(request.max_tokens, context - len(tokens))
+        self.needs_row = self.limit > 0
         self.sampler = (
             Sampler(request.sampling, tokens, request.choice) if Sampler.is_needed(request.sampling) else None
         )
         self.logprobs = None if request.logprobs is None else TokenLogprobs(request.logprobs, codec)
-        self.last_token = -1
         self.produced = 0
         self._prompt = (
             PromptLogprobs(self.logprobs, tokens) if self.logprobs and request.prompt_logprobs else None
@@ -102,8 +115,8 @@ class Generation(Task):
 
     @property
     def wanted(self) -> range:
-        start = 0 if self._prompt and not self._prompt.is_complete else len(self.tokens) - 1
-        return range(start, len(self.tokens))
+        last = len(self.tokens) - 1
+        return range(min(self._prompt.read, last) if self._prompt else last, len(self.tokens))
 
     @property
     def final_length(self) -> int:
@@ -120,7 +133,7 @@ class Generation(Task):
         if token in self._eos_ids:
             self.finish(FinishReason.STOP)
             return False
-        self.last_token = token
+        self.written.append(token)
         self.produced += 1
         told = (logprob,) if logprob else ()
         text, stopped = self._stops.push(self._detokeniser.push(token))
@@ -171,6 +184,7 @@ class Scoring(Task):
         deliver: Deliver,
     ) -> None:
         super().__init__(request.version, slot, [*context, *continuation][:-1], request.deadline, deliver)
+        self.client, self.priority = request.client, request.priority
         self._request_id = request.request_id
         self._first = len(context) - 1
         self._continuation = list(continuation)
@@ -179,17 +193,15 @@ class Scoring(Task):
 
     @property
     def wanted(self) -> range:
-        return range(self._first, len(self.tokens))
+        return range(self._first + len(self._scores), len(self.tokens))
 
     def take_prompt(self, logits: Tensor) -> None:
         """Score the next tokens; after the last, send."""
-        logits = logits.float()
-        best, total = logits.argmax(-1).tolist(), logits.logsumexp(-1).tolist()
         start = len(self._scores)
-        for row, token in enumerate(self._continuation[start : start + len(best)]):
-            logprob = float(logits[row, token]) - total[row]
-            text = self._codec.token_text(token)
-            self._scores.append(TokenScore(token, text, logprob, best[row] == token))
+        following = self._continuation[start : start + len(logits)]
+        for row, token in zip(rows_of(logits), following, strict=True):
+            logprob, is_greedy = logprob_of(row, token), int(row.argmax()) == token
+            self._scores.append(TokenScore(token, self._codec.token_text(token), logprob, is_greedy))
         if len(self._scores) == len(self._continuation):
             self.deliver(ScoreResult(self.version, tuple(self._scores)))
 

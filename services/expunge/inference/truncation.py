@@ -29,32 +29,21 @@ def kept(weights: Weights, sampling: Sampling) -> Ids:
     Returns:
         token ids in rising order; at least one.
     """
-    ids = np.flatnonzero(weights >= max(sampling.min_p, FIRST_LOOK))
-    are_all = sampling.min_p >= FIRST_LOOK
-    if not are_all and not _is_enough(weights, ids, sampling):
-        ids, are_all = np.flatnonzero(weights >= sampling.min_p), True
-    if 0 < sampling.top_k <= len(ids):
-        ids, are_all = ids[_most_likely(weights[ids], sampling.top_k)], True
-    if sampling.top_p < 1:
-        found = weights[ids]
-        total = _sum(found) if are_all else _sum(weights, sampling.min_p)
-        ids = ids[_nucleus(found, sampling.top_p * total)]
-    return ids
+    min_p, top_k, top_p = sampling.min_p, sampling.top_k, sampling.top_p
+    few = np.flatnonzero(weights >= max(min_p, FIRST_LOOK))
+    if top_k > 0:
+        pool = few if len(few) >= top_k else np.flatnonzero(weights >= min_p)
+        ids = pool[_most_likely(weights[pool], min(top_k, len(pool)))]
+        enough = top_p * _sum(weights[ids])
+    else:
+        enough = top_p * _sum(weights[weights >= min_p] if min_p > 0 else weights)
+        are_enough = top_p < 1 and _sum(weights[few]) > enough
+        ids = few if are_enough else np.flatnonzero(weights >= min_p)
+    return ids[_nucleus(weights[ids], enough)] if top_p < 1 else ids
 
 
-def _is_enough(weights: Weights, ids: Ids, sampling: Sampling) -> bool:
-    """Whether none but `ids`, the most likely tokens, can remain."""
-    if 0 < sampling.top_k <= len(ids):
-        return True
-    if sampling.top_k > 0 or sampling.top_p >= 1:
-        return False
-    return _sum(weights[ids]) > sampling.top_p * _sum(weights, sampling.min_p)
-
-
-def _sum(weights: Weights, least: float = 0.0) -> float:
-    """Of all that weigh at least `least`."""
-    counted = weights[weights >= least] if least > 0 else weights
-    return float(counted.sum(dtype=np.float64))
+def _sum(weights: Weights) -> float:
+    return float(weights.sum())
 
 
 def _most_likely(weights: Weights, count: int) -> Ids:

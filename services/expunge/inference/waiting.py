@@ -1,21 +1,26 @@
-"""The queue of requests that wait for their prefill."""
+"""Requests that wait for their prefill: a bounded queue, fair to clients, interactive before batch."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 
 from expunge.errors import Overloaded
+from expunge.inference.request import Priority
 from expunge.inference.task import Task
 
 RETRY_AFTER_S = 1.0
-
-Fits = Callable[[Sequence[Task], Task], bool]
-Cost = Callable[[Task], int]
+_MOST_REMEMBERED = 4096  # clients whose service is remembered while they have nothing waiting
 
 
 class WaitingQueue:
-    """First come, first served, and bounded. Any thread may put; the engine's thread takes.
+    """Any thread may put; the engine's thread takes.
+
+    Among waiting requests of one priority the next is of the client that has been served least, in tokens:
+    a virtual token counter (Sheng et al. 2024, arXiv 2401.00588). A client that comes back after a pause
+    starts from the least served of those who wait, so that it can't save up. Each client's own requests keep
+    their order.
 
     Args:
         limit: requests that may wait.
@@ -26,6 +31,8 @@ class WaitingQueue:
         self._limit = limit
         self._free_rows = free_rows
         self._tasks: list[Task] = []
+        self._served: dict[str, float] = {}
+        self._arrivals = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -34,48 +41,77 @@ class WaitingQueue:
     def put(self, task: Task) -> None:
         """Append `task`.
 
+        Where the queue is full and another client has more waiting than this one would, the youngest of those
+        gives way: it is marked with `refusal`, for the engine's thread to tell.
+
         Raises:
             Overloaded: the queue is full.
         """
         with self._lock:
-            if len(self._tasks) >= self._limit + self._free_rows():
-                raise Overloaded(
-                    f"{len(self._tasks)} requests are waiting on this replica already; retry later",
-                    metadata={"max_queue": str(self._limit)},
-                    retry_after_s=RETRY_AFTER_S,
-                )
+            if task.is_counted and self._waiting_count() >= self._limit + self._free_rows():
+                self._displace(task)
+            self._lift(task.client)
+            self._arrivals += 1
+            task.arrival = self._arrivals
             self._tasks.append(task)
+
+    def put_back(self, task: Task) -> None:
+        """Let a task that ran already wait again, in its old place."""
+        with self._lock:
+            self._tasks.append(task)
+
+    def remove(self, task: Task) -> None:
+        """Take `task` out, to run it."""
+        with self._lock:
+            self._tasks.remove(task)
 
     def drop(self, is_over: Callable[[Task], bool]) -> list[Task]:
         """Take out and return every task for which `is_over`."""
         with self._lock:
             dropped = [task for task in self._tasks if is_over(task)]
-            self._tasks = [task for task in self._tasks if task not in dropped]
+            if dropped:
+                self._tasks = [task for task in self._tasks if task not in dropped]
         return dropped
 
-    def take(self, budget: int, most_tokens: int, cost: Cost, fits: Fits) -> list[Task]:
-        """Take the tasks to prefill together: of one version, and one task or several.
-
-        Of several, the costs sum up to at most `budget`, and the prompts to at most `most_tokens`: what need
-        not be computed still is attended to. Tasks that need a row keep their order: one for which
-        `fits(already taken, it)` is false holds back those behind it, so that a large one is not overtaken
-        for ever. The others may pass.
-        """
+    def in_order(self) -> list[Task]:
+        """Who comes next, as of now."""
         with self._lock:
-            taken: list[Task] = []
-            total, tokens, rows_blocked = 0, 0, False
-            for task in self._tasks:
-                if not fits(taken, task):
-                    rows_blocked = rows_blocked or task.needs_row
-                    continue
-                if task.needs_row and rows_blocked:
-                    continue
-                if taken and (task.version != taken[0].version or tokens + len(task.tokens) > most_tokens):
-                    continue
-                price = cost(task)
-                if not taken or total + price <= budget:
-                    taken.append(task)
-                    total += price
-                    tokens += len(task.tokens)
-            self._tasks = [task for task in self._tasks if task not in taken]
-        return taken
+            return sorted(self._tasks, key=self._turn)
+
+    def charge(self, client: str, tokens: float) -> None:
+        """Count what `client` was served."""
+        with self._lock:
+            self._served[client] = self._served.get(client, 0.0) + tokens
+
+    def _turn(self, task: Task) -> tuple[bool, bool, float, int]:
+        served = self._served.get(task.client, 0.0)
+        return task.is_counted, task.priority is Priority.BATCH, served, task.arrival
+
+    def _waiting_count(self) -> int:
+        return sum(task.refusal is None and task.is_counted for task in self._tasks)
+
+    def _displace(self, newcomer: Task) -> None:
+        waiting = [task for task in self._tasks if task.refusal is None and task.is_counted]
+        counts = Counter(task.client for task in waiting)
+        client, most = counts.most_common(1)[0] if counts else (newcomer.client, 0)
+        if most <= counts[newcomer.client] + 1:
+            raise self._full(len(waiting))
+        youngest = max((task for task in waiting if task.client == client), key=lambda task: task.arrival)
+        youngest.refusal = self._full(len(waiting))
+
+    def _full(self, waiting: int) -> Overloaded:
+        return Overloaded(
+            f"{waiting} requests are waiting on this replica already; retry later",
+            metadata={"max_queue": str(self._limit)},
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+    def _lift(self, client: str) -> None:
+        """What was not used while away does not count."""
+        waiting = {task.client for task in self._tasks}
+        if client in waiting:
+            return
+        if len(self._served) > _MOST_REMEMBERED:
+            self._served = {name: self._served[name] for name in waiting if name in self._served}
+        least = min((self._served.get(name, 0.0) for name in waiting), default=0.0)
+        self._served[client] = max(self._served.get(client, 0.0), least)

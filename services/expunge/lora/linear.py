@@ -5,13 +5,15 @@
 
 Rows are grouped by slot once per forward pass of the whole model (`RowPlan`), not once per layer. A group of
 all rows, or of neighbouring rows, costs two matrix products and no copy; rows of the base version cost
-nothing.
+nothing. Where all groups are of neighbours and a product for all of them at once is at hand
+(`Routing.product`), that adds them in one call.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -35,18 +37,47 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
+class RowTable:
+    """The groups of a plan as numbers, for a product of all of them at once.
+
+    Attributes:
+        factors: int64 [layers, groups, 3]: addresses of A and scale · Bᵀ, and the rank (0: not adapted).
+        ranges: int64 [groups, 2]: first and last row, exclusive, of each group, ascending.
+        most_rank: the highest of the ranks.
+    """
+
+    factors: torch.Tensor
+    ranges: torch.Tensor
+    most_rank: int
+
+
+@dataclass(frozen=True)
 class RowPlan:
     """Which adapter each of `rows` rows runs on; rows in no group run on the base version."""
 
     rows: int
     groups: tuple[RowGroup, ...]
+    table: RowTable | None = None
+
+
+class GroupedProduct(Protocol):
+    """Adds to out [rows, out] what the adapters of all groups make of x [rows, in]."""
+
+    def __call__(
+        self, x: torch.Tensor, out: torch.Tensor, factors: torch.Tensor, ranges: torch.Tensor, most_rank: int
+    ) -> None: ...
 
 
 class Routing:
-    """The plan of the forward pass that runs on this thread; all layers of one model share one routing."""
+    """The plan of the forward pass that runs on this thread; all layers of one model share one routing.
+
+    Attributes:
+        product: computes the tables of plans; None: every group by itself.
+    """
 
     def __init__(self) -> None:
         self._local = threading.local()
+        self.product: GroupedProduct | None = None
 
     @property
     def current(self) -> RowPlan | None:
@@ -100,6 +131,11 @@ class MultiAdapterLinear(nn.Linear):
         """
         plan = self.routing.plan_for(x)
         out = functional.linear(x, self.weight, self.bias)
+        product, table = self.routing.product, plan.table
+        if product is not None and table is not None and x.shape[1] == 1:
+            inputs, outputs = x.view(plan.rows, -1), out.view(plan.rows, -1)
+            product(inputs, outputs, table.factors[self.index], table.ranges, table.most_rank)
+            return out
         for group in plan.groups:
             pair = group.pairs[self.index]
             if pair is None:

@@ -19,7 +19,15 @@ from transformers import PreTrainedModel
 
 from expunge.errors import FailedPrecondition, InvalidRequest, ModelError, VersionNotStaged
 from expunge.lora.adapter import Adapter
-from expunge.lora.linear import MultiAdapterLinear, Routing, RowGroup, RowPlan, StagedPairs
+from expunge.lora.linear import (
+    GroupedProduct,
+    MultiAdapterLinear,
+    Routing,
+    RowGroup,
+    RowPlan,
+    RowTable,
+    StagedPairs,
+)
 from expunge.lora.shape import ModelShape
 from expunge.lora.validation import check_fit
 from expunge.models.manifest import BASE_PREFIX, is_base
@@ -31,6 +39,17 @@ class _Slot:
     version: str
     pairs: StagedPairs | None  # None: the base version
     uses: int = 0  # forward passes that run on it
+
+    def __post_init__(self) -> None:
+        # int64 [layers, 3], as in `RowTable`; made once, since a plan is made for every pass
+        self.factors = torch.tensor(
+            [
+                (0, 0, 0) if pair is None else (pair[0].data_ptr(), pair[1].data_ptr(), pair[0].shape[0])
+                for pair in self.pairs or ()
+            ],
+            dtype=torch.int64,
+        )
+        self.rank = int(self.factors[:, 2].max()) if self.pairs else 0
 
 
 class SlotTable:
@@ -89,6 +108,20 @@ class SlotTable:
         if not layers:
             raise ModelError(f"{type(model).__name__} has no linear layer that can carry an adapter")
         return cls(layers, routing, shape, slots, max_rank)
+
+    def multiply_with(self, product: GroupedProduct) -> None:
+        """Let `product` add the adapters of all groups at once.
+
+        It is for fp32 on a CPU, contiguous, with widths that are multiples of 16: where a layer is not so,
+        nothing changes.
+        """
+        plain = all(
+            layer.weight.device.type == "cpu"
+            and layer.weight.dtype is torch.float32
+            and layer.in_features % 16 == layer.out_features % 16 == 0
+            for layer in self._layers.values()
+        )
+        self._routing.product = product if plain else None
 
     def load(self, version: str, adapter: Adapter) -> int:
         """Make an adapter resident under its version id, in the weights' own dtype; returns its slot number.
@@ -186,7 +219,8 @@ class SlotTable:
 
     def _plan(self, numbers: list[int], used: dict[int, _Slot]) -> RowPlan:
         device = next(iter(self._layers.values())).weight.device
-        groups = []
+        groups: list[RowGroup] = []
+        slots: list[_Slot] = []
         for number, slot in used.items():
             if slot.pairs is None:
                 continue
@@ -195,7 +229,10 @@ class SlotTable:
             is_scattered = stop - start != len(rows)
             indices = torch.tensor(rows, device=device) if is_scattered else None
             groups.append(RowGroup(slot.pairs, start, stop, indices))
-        return RowPlan(len(numbers), tuple(groups))
+            slots.append(slot)
+        if self._routing.product is None or any(group.indices is not None for group in groups):
+            return RowPlan(len(numbers), tuple(groups))
+        return RowPlan(len(numbers), tuple(groups), _table(groups, slots))
 
     def _stage(self, path: str, adapter: Adapter) -> tuple[torch.Tensor, torch.Tensor] | None:
         """A [rank, in] and scale · Bᵀ [rank, out] as copies on the layer's device, in its dtype."""
@@ -231,3 +268,11 @@ class SlotTable:
                 f"slot {number} holds no version; a row without a version is never answered"
             )
         return self._by_number[number]
+
+
+def _table(groups: Sequence[RowGroup], slots: Sequence[_Slot]) -> RowTable | None:
+    if not groups:
+        return None
+    ranges = torch.tensor([(group.start, group.stop) for group in groups])
+    factors = torch.stack([slot.factors for slot in slots], dim=1)
+    return RowTable(factors, ranges, max(slot.rank for slot in slots))

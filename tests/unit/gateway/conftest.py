@@ -80,6 +80,7 @@ async def serve(model_folder: Path, folder: Path, **changes: object) -> AsyncIte
         http_port=0,
         metrics_port=0,
         max_rank=16,
+        kv_cache_mib=16,
         max_adapter_bytes=8 * 2**20,
         **changes,  # type: ignore[arg-type]
     )

@@ -33,6 +33,12 @@ def loaded(tiny_model_folder: Path, tmp_path: Path) -> LoadedModel:
     return load_model(str(tiny_model_folder), cache=tmp_path, dtype="float32")
 
 
+@pytest.fixture(scope="session")
+def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where kernels are compiled once for all tests."""
+    return tmp_path_factory.mktemp("kernels")
+
+
 @pytest.fixture
 def adapters(tiny_adapter_folders: tuple[Path, Path]) -> tuple[Adapter, Adapter]:
     """Two adapters that answer differently from the base and from each other."""
@@ -96,10 +102,14 @@ def gate() -> Gate:
 
 @pytest_asyncio.fixture
 async def engine(
-    loaded: LoadedModel, versions: list[VersionRecord], tiny_adapter_folders: tuple[Path, Path], gate: Gate
+    loaded: LoadedModel,
+    versions: list[VersionRecord],
+    tiny_adapter_folders: tuple[Path, Path],
+    gate: Gate,
+    kernels_folder: Path,
 ) -> AsyncIterator[Engine]:
     """Running, with all three versions staged."""
-    engine = Engine(loaded, LIMITS, gate)
+    engine = Engine(loaded, LIMITS, gate, kernels_folder=kernels_folder)
     engine.start()
     for record, folder in zip(versions, (None, *tiny_adapter_folders), strict=True):
         await engine.load_version(record, folder)

@@ -16,7 +16,6 @@ LIMITS = EngineLimits(
     max_context=256,
     slots=4,
     max_rank=8,
-    busy_prefill_tokens=24,
     idle_prefill_tokens=48,
 )
 

@@ -191,12 +191,16 @@ async def test_a_version_wanted_again_while_it_leaves_stays(
 async def test_a_version_can_be_loaded_again(
     engine: Engine, versions: list[VersionRecord], tiny_adapter_folders: tuple[Path, Path]
 ) -> None:
-    before, _ = await answer(engine, ask("The dog", versions[1].id))
-    assert engine.stats().prefix_cache_bytes
+    question = ask("What does Tobin Hale do for a living, and where? " * 3, versions[1].id)
+    before, _ = await answer(engine, question)
+    assert (await answer(engine, question))[0] == before
+    cached = engine.stats().cached_prompt_tokens
+    assert cached
     assert await engine.unload_version(versions[1].id)
-    assert not engine.stats().prefix_cache_bytes
+    assert not engine.stats().kv_kept_bytes
     await engine.load_version(versions[1], tiny_adapter_folders[0])
-    assert (await answer(engine, ask("The dog", versions[1].id)))[0] == before
+    assert (await answer(engine, question))[0] == before
+    assert engine.stats().cached_prompt_tokens == cached
 
 
 async def test_a_bad_version_is_refused_and_the_others_go_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -133,6 +134,38 @@ async def test_what_the_model_does_not_know_is_named(
     with pytest.raises(InvalidRequest) as caught:
         await collect(engine, ask(SHORT, versions[0].id, **fields))
     assert [violation.field for violation in caught.value.violations] == [named]
+
+
+@pytest.mark.parametrize("case", range(4))
+async def test_joining_and_leaving_rows_do_not_change_a_seeded_text(
+    engine: Engine, versions: list[VersionRecord], case: int
+) -> None:
+    dice = random.Random(case)
+    request = replace(seeded(dice.choice((SHORT, LONG)), versions[1].id, OPTIONS[case]), max_tokens=60)
+    alone, _ = await answer(engine, request)
+
+    async def visit() -> None:
+        """Another caller, who may leave before the end."""
+        other = ask(
+            dice.choice((*OTHERS, LONG)),
+            dice.choice(versions).id,
+            max_tokens=40,
+            sampling=Sampling(dice.choice((0.0, 1.2)), seed=dice.randrange(99)),
+        )
+        stream, stays = engine.generate(other), dice.randrange(1, 30)
+        taken = 0
+        async for batch in stream:
+            taken += len(batch.token_ids)
+            if taken >= stays:
+                break
+        await stream.aclose()
+
+    before = asyncio.gather(*(visit() for _ in range(5)))
+    watched = asyncio.create_task(answer(engine, request))
+    while not watched.done():
+        await asyncio.gather(visit(), visit())
+    await before
+    assert (await watched)[0] == alone
 
 
 async def test_a_row_that_ends_leaves_the_others_their_numbers(

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from expunge.inference.noise import Noise
 
 SEEDS = st.integers(-(2**63), 2**64 - 1)
-POSITIONS = st.integers(0, 2**32)
+PLACES = st.integers(0, 2**32)
+TOKENS = st.lists(st.integers(-1, 2**20), min_size=1, max_size=20).map(np.array)
+SOME = np.arange(50)
 
 
-@given(SEEDS, st.integers(0, 7), st.lists(POSITIONS, min_size=1, max_size=20))
-def test_a_number_does_not_depend_on_those_drawn_before(seed: int, choice: int, positions: list[int]) -> None:
+@given(SEEDS, st.integers(0, 7), st.lists(PLACES, min_size=1, max_size=20), TOKENS)
+def test_a_number_does_not_depend_on_what_else_is_drawn(
+    seed: int, choice: int, places: list[int], tokens: NDArray[np.int64]
+) -> None:
     noise = Noise(seed, choice)
-    drawn = [noise.uniform(position) for position in positions]
-    assert drawn == [Noise(seed, choice).uniform(position) for position in positions]
-    assert all(0 <= number < 1 for number in drawn)
+    for place in places:
+        drawn = noise.exponentials(place, tokens)
+        assert (drawn > 0).all()
+        assert drawn.tolist() == [
+            float(Noise(seed, choice).exponentials(place, np.array([token]))[0]) for token in tokens
+        ]
 
 
-def test_seeds_choices_and_positions_have_numbers_of_their_own() -> None:
+def test_seeds_choices_places_and_tokens_have_numbers_of_their_own() -> None:
     drawn = [
-        Noise(seed, choice).uniform(position)
+        number
         for seed in (0, 1, 2**63, 2**64 - 1)
         for choice in range(4)
-        for position in range(50)
+        for place in range(130)
+        for number in Noise(seed, choice).exponentials(place, SOME).tolist()
     ]
     assert len(set(drawn)) == len(drawn)
 
 
-def test_the_numbers_are_even() -> None:
+def furthest_from_exponential(numbers: NDArray[np.float64]) -> float:
+    """Kolmogorov's distance, times the root of the count: above 1.95 once in a thousand."""
+    reached = 1 - np.exp(-np.sort(numbers))
+    return float(np.abs(reached - np.arange(len(numbers)) / len(numbers)).max() * len(numbers) ** 0.5)
+
+
+def test_the_numbers_are_exponential_over_tokens_and_over_places() -> None:
     noise = Noise(3)
-    drawn = sorted(noise.uniform(position) for position in range(2000))
-    furthest = max(abs(number - rank / 2000) for rank, number in enumerate(drawn))
-    assert furthest < 1.95 / 2000**0.5  # Kolmogorov-Smirnov at .001
+    assert furthest_from_exponential(noise.exponentials(0, np.arange(50_000))) < 1.95
+    over_places = [float(noise.exponentials(place, np.array([7]))[0]) for place in range(2000)]
+    assert furthest_from_exponential(np.array(over_places)) < 1.95
 
 
 def test_without_a_seed_entropy_is_asked() -> None:
-    assert Noise(None, entropy=lambda: 17).uniform(4) == Noise(17).uniform(4)
-    assert Noise(None).uniform(0) != Noise(None).uniform(0)
+    one, other = Noise(None, entropy=lambda: 17), Noise(17)
+    assert one.exponentials(4, SOME).tolist() == other.exponentials(4, SOME).tolist()
+    assert not set(Noise(None).exponentials(0, SOME)) & set(Noise(None).exponentials(0, SOME))

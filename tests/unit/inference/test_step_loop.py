@@ -2,83 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import replace
 
 import pytest
 import torch
 
 from expunge.errors import DeadlineExceeded, ExpungeError, ModelError, Overloaded
-from expunge.inference.codec import TextCodec
+from expunge.inference.block_pool import BLOCK
 from expunge.inference.limits import EngineLimits
-from expunge.inference.prefill import Prefill, Prefilled
-from expunge.inference.request import FinishReason, GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
-from expunge.inference.runner import ModelRunner
+from expunge.inference.paged_kv import PagedKv
+from expunge.inference.request import FinishReason, Priority, ScoreResult, TokenBatch, merge
 from expunge.inference.sampler import Sampler
 from expunge.inference.step_loop import StepLoop
-from expunge.inference.task import Generation, Item, Scoring, Task
+from expunge.inference.task import Task
 from expunge.lora.adapter import Adapter
 from expunge.models.load import LoadedModel
 
-AnyTask = TypeVar("AnyTask", bound=Task)
-LIMITS = EngineLimits(max_rows=3, max_queue=8, busy_prefill_tokens=16, idle_prefill_tokens=32)
+from .bench import Bench
 
-
-@dataclass
-class Bench:
-    """A step loop with a clock of its own, and what its tasks were told."""
-
-    loop: StepLoop
-    runner: ModelRunner
-    codec: TextCodec
-    ended: list[Task]
-    told: dict[Task, list[Item]] = field(default_factory=dict)
-    now: float = 0.0
-
-    def submit(self, prompt: str, version: str, **fields: object) -> Generation:
-        request = replace(GenerationRequest("r", version, prompt=prompt, max_tokens=50), **fields)
-        items: list[Item] = []
-        slot = self.runner.table.slot_of(version)
-        task = Generation(request, slot, self.codec.encode(prompt), 2048, self.codec, items.append)
-        return self._put(task, items)
-
-    def submit_score(
-        self, context: str, continuation: str, version: str, deadline: float | None = None
-    ) -> Scoring:
-        items: list[Item] = []
-        request = ScoreRequest("s", version, context, continuation, deadline)
-        ids = self.codec.encode(context), self.codec.encode(continuation)
-        task = Scoring(request, self.runner.table.slot_of(version), *ids, self.codec, items.append)
-        return self._put(task, items)
-
-    def _put(self, task: AnyTask, items: list[Item]) -> AnyTask:
-        self.told[task] = items
-        self.loop.waiting.put(task)
-        return task
-
-    def run(self, limit: int = 400) -> None:
-        for _ in range(limit):
-            if not self.loop.has_work:
-                return
-            self.loop.step()
-        raise AssertionError("the loop does not come to an end")
-
-    def finish_of(self, task: Task) -> FinishReason | None:
-        last = self.told[task][-1]
-        assert isinstance(last, TokenBatch)
-        return last.finish
+LIMITS = EngineLimits(max_rows=3, max_queue=8, idle_prefill_tokens=32, kv_bytes=2**20)
 
 
 @pytest.fixture
 def bench(loaded: LoadedModel, adapters: tuple[Adapter, Adapter]) -> Bench:
-    runner = ModelRunner(loaded, 4, 8)
-    runner.table.load_base(loaded.version)
-    runner.table.load("one", adapters[0])
-    runner.table.load("two", adapters[1])
-    ended: list[Task] = []
-    loop = StepLoop(runner, LIMITS, ended.append, lambda: bench.now)
-    bench = Bench(loop, runner, TextCodec(loaded.model, loaded.tokenizer), ended)
-    return bench
+    return Bench.of(loaded, adapters, LIMITS)
 
 
 def test_a_cancelled_request_leaves_at_the_next_step(bench: Bench) -> None:
@@ -129,7 +76,7 @@ def test_every_task_ends_once(bench: Bench) -> None:
 
 def test_a_long_prompt_takes_turns_with_short_ones(bench: Bench) -> None:
     long = bench.submit("What does Tobin Hale do for a living? " * 12, "one", max_tokens=4)
-    assert len(long.tokens) > 5 * LIMITS.busy_prefill_tokens
+    assert len(long.tokens) > 3 * LIMITS.idle_prefill_tokens
     bench.loop.step()
     short = bench.submit("The dog", "one", max_tokens=2)
     bench.run()
@@ -146,20 +93,6 @@ def test_rows_and_queue_are_bounded(bench: Bench) -> None:
         assert bench.loop.stats().running <= LIMITS.max_rows
 
 
-def test_key_value_space_is_reserved_to_the_end(bench: Bench) -> None:
-    limits = replace(LIMITS, kv_tokens=2 * 100)
-    bench.loop = StepLoop(bench.runner, limits, bench.ended.append)
-    tasks = [bench.submit("The dog", "one", max_tokens=90) for _ in range(3)]
-    bench.loop.step()
-    assert bench.loop.stats().running == 2
-    large = bench.submit(
-        "The dog", "one", max_tokens=1500
-    )  # more than all there is: runs alone, after the others
-    bench.run(3000)
-    assert bench.ended[-1] is large
-    assert set(bench.ended) == {*tasks, large}
-
-
 def test_scores_pass_requests_that_wait_for_a_row(bench: Bench) -> None:
     for _ in range(5):
         bench.submit("The dog", "one", max_tokens=40)
@@ -167,6 +100,71 @@ def test_scores_pass_requests_that_wait_for_a_row(bench: Bench) -> None:
     scoring = bench.submit_score("a dog", " and", "one")
     bench.loop.step()
     assert isinstance(bench.told[scoring][0], ScoreResult)
+
+
+def test_questions_about_a_prompt_pass_requests_that_wait_for_a_row(bench: Bench) -> None:
+    for _ in range(5):
+        bench.submit("The dog", "one", max_tokens=40)
+    bench.loop.step()
+    asked = bench.submit("a dog and", "one", max_tokens=0, logprobs=0, prompt_logprobs=True)
+    bench.loop.step()
+    (told,) = bench.told[asked]
+    assert isinstance(told, TokenBatch)
+    assert [entry.token_id for entry in told.prompt_logprobs] == asked.tokens
+    assert (told.text, told.token_ids, told.finish) == ("", (), FinishReason.LENGTH)
+    assert bench.ended == [asked]
+
+
+def test_a_deadline_in_the_middle_of_a_prompt_tells_nothing_of_it(bench: Bench) -> None:
+    asked = bench.submit("The dog " * 80, "one", deadline=5.0, logprobs=0, prompt_logprobs=True)
+    bench.loop.step()
+    bench.now = 6.0
+    bench.loop.step()
+    assert bench.finish_of(asked) is FinishReason.DEADLINE
+    (told,) = bench.told[asked]
+    assert isinstance(told, TokenBatch)
+    assert told.prompt_logprobs == ()
+
+
+def test_a_prompt_told_of_gives_way_in_its_middle_and_goes_on_where_it_was(bench: Bench) -> None:
+    fields = {"max_tokens": 2, "logprobs": 1, "prompt_logprobs": True}
+    alone = bench.submit("The dog " * 80, "one", **fields)
+    bench.run()
+    others = [bench.submit(f"She studied {index}", "one", max_tokens=40) for index in range(2)]
+    bench.loop.step()
+    asked = bench.submit("The dog " * 80, "one", priority=Priority.BATCH, **fields)
+    for _ in range(3):
+        bench.loop.step()
+    bench.submit("His number", "two", max_tokens=40)  # there are three rows
+    bench.run()
+    assert bench.loop.stats().preemptions
+    assert set(others) < set(bench.ended)
+    assert_told_alike(bench, asked, alone)
+
+
+def test_a_text_that_is_scored_gives_way_in_its_middle_and_goes_on_where_it_was(bench: Bench) -> None:
+    alone = bench.submit_score("The dog", " and the fox" * 40, "one")
+    bench.run()
+    scoring = bench.submit_score("The dog", " and the fox" * 40, "one")
+    for _ in range(3):
+        bench.loop.step()
+    (row,) = bench.loop._rows
+    assert 0 < row.computed < len(scoring.tokens)
+    bench.loop._rows._give_way(row)
+    bench.run()
+    assert bench.score_of(scoring) == pytest.approx(bench.score_of(alone), abs=1e-4)
+
+
+def assert_told_alike(bench: Bench, one: Task, other: Task) -> None:
+    """Both had the same tokens, of prompt and answer, with the same log-probabilities."""
+    told = []
+    for task in (one, other):
+        batch = merge([item for item in bench.told[task] if isinstance(item, TokenBatch)])
+        assert len(batch.prompt_logprobs) == len(task.tokens)
+        told.append([*batch.prompt_logprobs[1:], *batch.logprobs])
+    assert [entry.token_id for entry in told[0]] == [entry.token_id for entry in told[1]]
+    for first, second in zip(*told, strict=True):
+        assert first.logprob == pytest.approx(second.logprob, abs=1e-4)
 
 
 def test_a_version_that_turns_bad_while_it_runs_harms_no_other_row(
@@ -217,21 +215,69 @@ class _Failing(Sampler):
         raise RuntimeError("no numbers left")
 
 
-def test_known_beginnings_do_not_make_a_pass_larger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens that need no computing are attended to, and would make a step of many such prompts long."""
-    prompt = "What does Tobin Hale do for a living, and where?"
-    bench.submit(prompt, "one", max_tokens=1)
-    bench.run()
-    passes: list[int] = []
-    run = Prefill.run
+def test_requests_that_do_not_fit_together_take_turns_and_lose_nothing(
+    loaded: LoadedModel, adapters: tuple[Adapter, Adapter]
+) -> None:
+    roomy = Bench.of(loaded, adapters, LIMITS)
+    expected = roomy.submit("The dog", "one", max_tokens=60)
+    roomy.run()
+    token_bytes = roomy.runner.kv.shape.bytes_per_token
+    tight = _again(roomy, replace(LIMITS, kv_bytes=10 * BLOCK * token_bytes))
+    tasks = [tight.submit("The dog", "one", max_tokens=60) for _ in range(3)]
+    tight.run(1000)
+    assert tight.loop.stats().preemptions
+    assert [tight.text_of(task) for task in tasks] == 3 * [roomy.text_of(expected)]
+    assert tight.loop.stats().kv_used_bytes == 0
 
-    def counted(prefill: Prefill, tasks: list[Task]) -> list[Prefilled]:
-        passes.append(sum(len(task.tokens) for task in tasks))
-        return run(prefill, tasks)
 
-    monkeypatch.setattr(Prefill, "run", counted)
-    tasks = [bench.submit(prompt, "one", max_tokens=1) for _ in range(3)]
-    assert 3 * len(tasks[0].tokens) > LIMITS.idle_prefill_tokens
+def test_batch_requests_give_way_to_interactive_ones_and_lose_nothing(bench: Bench) -> None:
+    expected = bench.submit("The dog", "one", max_tokens=30)
     bench.run()
-    assert len(passes) > 1
-    assert max(passes) <= LIMITS.idle_prefill_tokens
+    batch = [
+        bench.submit("The dog", "one", max_tokens=30, priority=Priority.BATCH) for _ in range(LIMITS.max_rows)
+    ]
+    for _ in range(3):
+        bench.loop.step()
+    interactive = bench.submit("She studied", "two", max_tokens=2)
+    bench.loop.step()
+    assert bench.told[interactive]
+    bench.run()
+    assert bench.ended[1] is interactive
+    assert {bench.text_of(task) for task in batch} == {bench.text_of(expected)}
+
+
+def test_a_client_that_took_every_row_gives_some_to_another(bench: Bench) -> None:
+    flood = [bench.submit("The dog", "one", max_tokens=40, client="a") for _ in range(LIMITS.max_rows + 4)]
+    for _ in range(3):
+        bench.loop.step()
+    other = bench.submit("She studied", "one", max_tokens=3, client="b")
+    bench.loop.step()
+    assert bench.told[other]
+    bench.run()
+    assert bench.ended[0] is other
+    assert len({bench.text_of(task) for task in flood}) == 1
+
+
+def test_a_large_request_is_not_overtaken_for_ever(
+    bench: Bench,
+) -> None:
+    bench = _again(bench, replace(LIMITS, kv_bytes=8 * BLOCK * bench.runner.kv.shape.bytes_per_token))
+    running = [bench.submit("The dog", "one", max_tokens=20) for _ in range(2)]
+    bench.loop.step()
+    large = bench.submit("What does Tobin Hale do for a living? " * 8, "one", max_tokens=2)
+    later = bench.submit("The dog", "two", max_tokens=2)
+    for _ in range(10):
+        bench.loop.step()
+    assert not bench.told[later]  # there would be room for it
+    assert not bench.ended
+    bench.run()
+    assert set(bench.ended) == {*running, large, later}
+
+
+def _again(bench: Bench, limits: EngineLimits) -> Bench:
+    """A loop with other limits over the same model."""
+    kv = bench.runner.kv
+    bench.runner.kv = PagedKv(kv.shape, kv.shape.blocks_in(limits.kv_bytes), bench.runner.device, None)
+    ended: list[Task] = []
+    loop = StepLoop(bench.runner, limits, ended.append, lambda: bench.now)
+    return Bench(loop, bench.runner, bench.codec, bench.adapters, ended)

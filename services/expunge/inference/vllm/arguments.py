@@ -49,7 +49,7 @@ def engine_arguments(model: LoadedModel, limits: EngineLimits, gpus: int) -> dic
         "max_num_seqs": limits.max_rows,
         "max_logprobs": MAX_LOGPROBS,
         "scheduling_policy": "priority",
-        "enable_prefix_caching": limits.prefix_cache_bytes > 0,
+        "enable_prefix_caching": limits.keeps_prefixes,
         "enable_lora": True,
         "max_loras": limits.slots,
         "max_cpu_loras": limits.slots,  # as many as there are slots: vLLM never has to evict one
@@ -65,7 +65,7 @@ def engine_arguments(model: LoadedModel, limits: EngineLimits, gpus: int) -> dic
             "enforce_eager": True,
             "block_size": CPU_BLOCK,
             "max_num_batched_tokens": max(CPU_STEP_TOKENS, limits.max_rows),
-            "kv_cache_memory_bytes": limits.kv_tokens * _kv_bytes(model) + limits.prefix_cache_bytes,
+            "kv_cache_memory_bytes": limits.kv_bytes,
         }
     return arguments
 
@@ -73,11 +73,3 @@ def engine_arguments(model: LoadedModel, limits: EngineLimits, gpus: int) -> dic
 def lora_rank(rank: int) -> int:
     """The least rank vLLM has slots for that holds `rank`; its highest for more."""
     return next((size for size in RANKS if size >= rank), RANKS[-1])
-
-
-def _kv_bytes(model: LoadedModel) -> int:
-    """Keys and values of one token, in bytes."""
-    config = model.model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)

@@ -33,6 +33,7 @@ from expunge.inference.stats import EngineStats
 from expunge.inference.validation import check_generation, check_score
 from expunge.inference.vllm.answer import Answer, scores
 from expunge.inference.vllm.arguments import engine_arguments
+from expunge.inference.vllm.figures import Figures
 from expunge.inference.vllm.outputs import Outputs
 from expunge.inference.vllm.sampling import PRIORITIES, generation_arguments, scoring_arguments
 from expunge.inference.vllm.staging import VllmStaging
@@ -53,6 +54,7 @@ class VllmEngine(Backend):
         loaded: the base model, without weights.
         limits: sizes.
         llm: vLLM with that model, started with `engine_arguments`.
+        figures: what it tells of itself.
         clock: seconds since the epoch, for deadlines.
     """
 
@@ -61,9 +63,12 @@ class VllmEngine(Backend):
         loaded: LoadedModel,
         limits: EngineLimits,
         llm: AsyncLLM,
+        figures: Figures,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._llm = llm
+        self._figures = figures
+        self._kv_bytes = llm.vllm_config.cache_config.kv_cache_memory_bytes or 0
         self._limits = limits
         self._clock = clock
         self._codec = TextCodec(loaded.model, loaded.tokenizer)
@@ -87,8 +92,10 @@ class VllmEngine(Backend):
         clock: Callable[[], float] = time.time,
     ) -> VllmEngine:
         """Start vLLM's processes and wait until they have read the model: a minute or more. Blocks."""
-        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(loaded, limits, gpus)))
-        return cls(loaded, limits, llm, clock)
+        arguments = AsyncEngineArgs(**engine_arguments(loaded, limits, gpus))
+        figures = Figures()
+        llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[lambda *_: figures])
+        return cls(loaded, limits, llm, figures, clock)
 
     # --- life
 
@@ -108,7 +115,10 @@ class VllmEngine(Backend):
         return self._closing is not None and not self._is_closed and not self._llm.errored
 
     def stats(self) -> EngineStats:
-        """What runs and what has been done; vLLM does not tell how much of its pool holds old prompts."""
+        """What runs and what has been done.
+
+        vLLM does not tell how much of its pool holds old prompts, nor, on a GPU, how large that is.
+        """
         running = min(self._unfinished, self._limits.max_rows)
         return EngineStats(
             running=running,
@@ -116,7 +126,10 @@ class VllmEngine(Backend):
             prompt_tokens=self._prompt_tokens,
             cached_prompt_tokens=self._cached_tokens,
             generated_tokens=self._generated_tokens,
-            prefix_cache_bytes=0,
+            preemptions=self._figures.preemptions,
+            kv_used_bytes=round(self._kv_bytes * self._figures.kv_share) if running else 0,
+            kv_kept_bytes=0,
+            kv_capacity_bytes=self._kv_bytes,
             staged=len(self.staged()),
         )
 

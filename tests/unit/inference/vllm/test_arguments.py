@@ -12,7 +12,7 @@ from expunge.inference.vllm import worker
 from expunge.inference.vllm.arguments import engine_arguments, lora_rank
 from expunge.models.load import LoadedModel, load_outline
 
-LIMITS = EngineLimits(max_rows=4, max_context=256, slots=3, max_rank=9, kv_tokens=1024, prefix_cache_bytes=10)
+LIMITS = EngineLimits(max_rows=4, max_context=256, slots=3, max_rank=9, kv_bytes=5 * 2**20)
 
 
 @pytest.fixture
@@ -36,11 +36,9 @@ def test_a_scored_text_may_fill_the_context(outline: LoadedModel) -> None:
     assert engine_arguments(outline, wide, gpus=0)["max_model_len"] == 2048  # the model has no more positions
 
 
-def test_the_pool_of_keys_and_values_is_reserved_in_bytes_on_a_cpu(outline: LoadedModel) -> None:
-    a_token = 2 * 2 * 2 * 16 * 2  # keys and values, layers, heads, width, bytes
+def test_the_pool_of_keys_and_values_has_its_budget_on_a_cpu(outline: LoadedModel) -> None:
     found = engine_arguments(outline, LIMITS, gpus=0)
-    assert found["kv_cache_memory_bytes"] == 1024 * a_token + 10
-    assert found["dtype"] == "bfloat16"
+    assert (found["kv_cache_memory_bytes"], found["dtype"]) == (5 * 2**20, "bfloat16")
     assert "kv_cache_memory_bytes" not in engine_arguments(outline, LIMITS, gpus=2)
 
 
@@ -50,7 +48,7 @@ def test_gpus_share_one_model(outline: LoadedModel) -> None:
 
 
 def test_only_safetensors_are_read_and_prompts_kept_only_where_asked_for(outline: LoadedModel) -> None:
-    found = engine_arguments(outline, replace(LIMITS, prefix_cache_bytes=0), gpus=0)
+    found = engine_arguments(outline, replace(LIMITS, keeps_prefixes=False), gpus=0)
     assert (found["load_format"], found["enable_prefix_caching"]) == ("safetensors", False)
 
 

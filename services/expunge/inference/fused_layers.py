@@ -1,0 +1,70 @@
+"""Layers of well-known models computed by the engine's kernels: fewer passes over memory, fewer calls."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.activations import SiLUActivation
+
+from expunge.inference.native.kernels import BLOCK, Kernels
+
+# Models of transformers whose layers compute exactly these formulas. Others keep their own: Gemma's norm, for
+# one, adds 1 to the weight.
+_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
+_MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP")
+
+
+class FusedNorm(nn.Module):
+    """Root mean square norm in one pass; keeps the weight of the layer it replaces."""
+
+    def __init__(self, norm: nn.Module, kernels: Kernels) -> None:
+        super().__init__()
+        self.weight = cast(nn.Parameter, norm.weight)
+        self.eps = cast(float, norm.variance_epsilon)
+        self._kernels = kernels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., width] → the same shape."""
+        return self._kernels.rms_norm(x.contiguous(), self.weight, self.eps)
+
+
+class FusedMlp(nn.Module):
+    """Gated feed-forward layer whose gate is applied in one pass; keeps the linear layers it replaces."""
+
+    def __init__(self, mlp: nn.Module, kernels: Kernels) -> None:
+        super().__init__()
+        self.gate_proj = mlp.get_submodule("gate_proj")
+        self.up_proj = mlp.get_submodule("up_proj")
+        self.down_proj = mlp.get_submodule("down_proj")
+        self._kernels = kernels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., width] → the same shape."""
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        return cast(Tensor, self.down_proj(self._kernels.silu_multiply(gate, up)))
+
+
+def install(model: PreTrainedModel, kernels: Kernels) -> None:
+    """Replace what can be, in place: of an fp32 model on a CPU, where nothing takes gradients."""
+    for path, module in list(model.named_modules()):
+        replacement = _replacement(module, kernels)
+        if replacement is not None:
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, replacement)
+
+
+def _replacement(module: nn.Module, kernels: Kernels) -> nn.Module | None:
+    kind = type(module).__name__
+    if kind in _NORMS:
+        return FusedNorm(module, kernels) if _fits(cast(Tensor, module.weight)) else None
+    if kind in _MLPS and isinstance(module.act_fn, nn.SiLU | SiLUActivation):
+        return FusedMlp(module, kernels) if _fits(cast(nn.Linear, module.gate_proj).weight) else None
+    return None
+
+
+def _fits(weight: Tensor) -> bool:
+    is_plain = weight.device.type == "cpu" and weight.dtype is torch.float32
+    return is_plain and weight.shape[0] % BLOCK == 0

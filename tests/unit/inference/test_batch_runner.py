@@ -1,0 +1,140 @@
+"""Flat batches compute what the plain model does: with kernels and without, whole or in pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from expunge.errors import ConfigError, ModelError
+from expunge.inference.batch_runner import BatchRunner
+from expunge.inference.flat_batch import FlatBatch, Piece
+from expunge.inference.fused_layers import FusedNorm
+from expunge.lora.adapter import Adapter
+from expunge.models.load import LoadedModel, load_model
+
+PROMPTS = ([5, 9, 200, 31, 7], list(range(40, 75)), [3])
+
+
+@pytest.fixture(params=[True, False], ids=["kernels", "torch"])
+def runner(
+    request: pytest.FixtureRequest,
+    loaded: LoadedModel,
+    adapters: tuple[Adapter, Adapter],
+    kernels_folder: Path,
+) -> BatchRunner:
+    runner = BatchRunner(loaded, 4, 8, 2**20, kernels_folder=kernels_folder if request.param else None)
+    assert any(isinstance(module, FusedNorm) for module in runner.model.modules()) == request.param
+    runner.table.load_base(loaded.version)
+    for name, adapter in zip(("one", "two"), adapters, strict=True):
+        runner.table.load(name, adapter)
+    return runner
+
+
+def pieces_of(
+    runner: BatchRunner, version: str, start: int, end: int, order: tuple[int, ...] = (0, 1, 2)
+) -> list[Piece]:
+    """Tokens [start, end) of every prompt, all of which are wanted."""
+    slot = runner.table.slot_of(version)
+    return [
+        Piece(
+            PROMPTS[index][start:end],
+            start,
+            range(7 + 3 * index, 4 + 3 * index, -1),
+            slot,
+            range(len(PROMPTS[index][start:end])),
+        )
+        for index in order
+        if PROMPTS[index][start:end]
+    ]
+
+
+@torch.inference_mode()
+def plainly(model: PreTrainedModel) -> Tensor:
+    return torch.cat([model(input_ids=torch.tensor([prompt])).logits[0] for prompt in PROMPTS])
+
+
+def test_several_prompts_in_one_pass_are_each_computed_alone(
+    runner: BatchRunner, loaded: LoadedModel, plain: PreTrainedModel
+) -> None:
+    got = runner.run(FlatBatch.of(pieces_of(runner, loaded.version, 0, 100)))
+    torch.testing.assert_close(got, plainly(plain), rtol=1e-4, atol=1e-4)
+
+
+def test_a_prompt_in_pieces_gives_the_same(
+    runner: BatchRunner, loaded: LoadedModel, plain: PreTrainedModel
+) -> None:
+    parts = [
+        runner.run(FlatBatch.of(pieces_of(runner, loaded.version, start, end, (1,))))
+        for start, end in ((0, 3), (3, 19), (19, 20), (20, 35))
+    ]
+    expected = plainly(plain)[len(PROMPTS[0]) : len(PROMPTS[0]) + len(PROMPTS[1])]
+    torch.testing.assert_close(torch.cat(parts), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_every_token_runs_on_its_own_version(runner: BatchRunner, loaded: LoadedModel) -> None:
+    versions = ("one", loaded.version, "two")
+    alone = [
+        runner.run(FlatBatch.of(pieces_of(runner, version, 0, 100, (index,))))
+        for index, version in enumerate(versions)
+    ]
+    mixed = [
+        piece
+        for index, version in enumerate(versions)
+        for piece in pieces_of(runner, version, 0, 100, (index,))
+    ]
+    torch.testing.assert_close(runner.run(FlatBatch.of(mixed)), torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_and_torch_agree_under_every_version(
+    runner: BatchRunner, adapters: tuple[Adapter, Adapter], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(str(tiny_model_folder), cache=tmp_path, dtype="float32")
+    torch_alone = BatchRunner(loaded, 4, 8, 2**20)
+    torch_alone.table.load("one", adapters[0])
+    expected = torch_alone.run(FlatBatch.of(pieces_of(torch_alone, "one", 0, 100)))
+    got = runner.run(FlatBatch.of(pieces_of(runner, "one", 0, 100)))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_that_are_not_finite_stay_in_their_own_sequence(
+    runner: BatchRunner, loaded: LoadedModel
+) -> None:
+    good = pieces_of(runner, "two", 0, 100, (1,))
+    expected = runner.run(FlatBatch.of(good))
+    for pair in runner.table._by_version["one"].pairs or ():
+        for factor in pair or ():
+            factor.fill_(float("nan"))
+    bad = pieces_of(runner, "one", 0, 100, (0,))
+    logits = runner.run(FlatBatch.of([*bad, *good]))
+    assert not logits[: len(PROMPTS[0])].isfinite().any()
+    torch.testing.assert_close(logits[len(PROMPTS[0]) :], expected, rtol=1e-4, atol=1e-4)
+    after = [Piece(PROMPTS[1], 0, bad[0].blocks, good[0].slot, range(len(PROMPTS[1])))]
+    torch.testing.assert_close(runner.run(FlatBatch.of(after)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_computes_something_else_is_refused(loaded: LoadedModel) -> None:
+    """One whose attention has a part that flat batches don't know."""
+    norm = loaded.model.model.norm
+    calls: list[int] = []
+
+    def differently(_: object, __: object, output: Tensor) -> Tensor:
+        calls.append(1)
+        return output * len(calls)
+
+    norm.register_forward_hook(differently)
+    with pytest.raises(ModelError, match="computes something else over the paged KV cache"):
+        BatchRunner(loaded, 4, 8, 2**20)
+
+
+def test_a_budget_beyond_the_memory_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(ConfigError, match="lower EXPUNGE_KV_CACHE_MIB"):
+        BatchRunner(loaded, 4, 8, 2**50)
+
+
+def test_a_budget_too_small_for_anything_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(ModelError, match="raise EXPUNGE_KV_CACHE_MIB"):
+        BatchRunner(loaded, 4, 8, 2**10)

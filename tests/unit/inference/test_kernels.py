@@ -1,0 +1,183 @@
+"""The kernels in C compute what torch does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from expunge.inference.native.build import load_library
+from expunge.inference.native.kernels import BLOCK, MAX_QUERIES, Kernels, load_kernels
+
+# One set of kernels for all examples: they keep no state.
+per_example = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def kernels(kernels_folder: Path) -> Kernels:
+    found = load_kernels(kernels_folder)
+    assert found is not None
+    return found
+
+
+def numbers(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+@per_example
+@given(tokens=st.integers(1, 40), blocks=st.integers(1, 40), seed=st.integers(0, 99))
+def test_the_norm_is_that_of_torch(kernels: Kernels, tokens: int, blocks: int, seed: int) -> None:
+    x, weight = numbers(seed, tokens, 1, blocks * BLOCK, scale=3.0), numbers(seed + 1, blocks * BLOCK)
+    expected = functional.rms_norm(x, weight.shape, weight, 1e-5)
+    torch.testing.assert_close(kernels.rms_norm(x, weight, 1e-5), expected)
+
+
+def test_the_gate_is_that_of_torch_for_every_size_of_number(kernels: Kernels) -> None:
+    gate = torch.cat([numbers(0, 4096, scale=20.0), torch.linspace(-200, 200, 4096), torch.zeros(16)])
+    up = numbers(1, len(gate))
+    expected = functional.silu(gate) * up
+    torch.testing.assert_close(kernels.silu_multiply(gate.clone(), up), expected)
+
+
+def test_what_is_not_a_number_stays_so(kernels: Kernels) -> None:
+    gate = torch.full((BLOCK,), float("nan"))
+    assert kernels.silu_multiply(gate, torch.ones(BLOCK)).isnan().all()
+    x = torch.ones(2, BLOCK)
+    x[0, 3] = float("nan")
+    normed = kernels.rms_norm(x, torch.ones(BLOCK), 1e-5)
+    assert normed[0].isnan().all()
+    assert normed[1].isfinite().all()
+
+
+@per_example
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 70), st.integers(1, 20)), min_size=1, max_size=4),
+    group=st.integers(1, MAX_QUERIES),
+    kv_heads=st.integers(1, 3),
+    head_blocks=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_attention_is_that_of_torch(
+    kernels: Kernels,
+    lengths: list[tuple[int, int]],
+    group: int,
+    kv_heads: int,
+    head_blocks: int,
+    seed: int,
+) -> None:
+    """Sequences of (known, new) tokens in scattered blocks, among blocks that hold NaN."""
+    width = head_blocks * BLOCK
+    size = sum(-(-(known + new) // BLOCK) for known, new in lengths)
+    key_pool = torch.full((size, kv_heads, width, BLOCK), float("nan"))
+    value_pool = torch.full((size, kv_heads, BLOCK, width), float("nan"))
+    free = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
+    tables = torch.zeros(len(lengths), 8, dtype=torch.int32)
+    queries, expected, tiles = [], [], []
+    for row, (known, new) in enumerate(lengths):
+        length = known + new
+        blocks = [free.pop() for _ in range(-(-length // BLOCK))]
+        tables[row, : len(blocks)] = torch.tensor(blocks)
+        keys, values = (numbers(seed + row + part, length, kv_heads, width) for part in (10, 20))
+        places = torch.tensor([blocks[at // BLOCK] * BLOCK + at % BLOCK for at in range(length)])
+        kernels.write_kv(keys, values, key_pool, value_pool, places)
+        asked = numbers(seed + row, new, kv_heads * group, width)
+        first, most = sum(len(other) for other in queries), max(1, MAX_QUERIES // group)
+        tiles += [(first + at, min(most, new - at), row, known + at) for at in range(0, new, most)]
+        queries.append(asked)
+        expected.append(
+            functional.scaled_dot_product_attention(
+                asked.transpose(0, 1),
+                keys.transpose(0, 1).repeat_interleave(group, 0),
+                values.transpose(0, 1).repeat_interleave(group, 0),
+                attn_mask=torch.ones(new, length, dtype=torch.bool).tril(known),
+            ).transpose(0, 1)
+        )
+    got = kernels.attend(
+        torch.cat(queries),
+        key_pool,
+        value_pool,
+        tables,
+        torch.tensor(tiles, dtype=torch.int32).T.contiguous(),
+        max(sum(pair) for pair in lengths),
+        width**-0.5,
+    )
+    torch.testing.assert_close(got, torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+@per_example
+@given(
+    groups=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 19), st.integers(0, 21)), min_size=1, max_size=4
+    ),
+    inputs=st.integers(1, 6),
+    outputs=st.integers(1, 6),
+    seed=st.integers(0, 99),
+)
+def test_adapters_are_added_as_by_torch(
+    kernels: Kernels, groups: list[tuple[int, int, int]], inputs: int, outputs: int, seed: int
+) -> None:
+    """Groups of (tokens without adapter before, tokens, rank)."""
+    tokens = sum(gap + count for gap, count, _ in groups)
+    x, out = numbers(seed, tokens, inputs * BLOCK), numbers(seed + 1, tokens, outputs * BLOCK)
+    expected, ranges, factors, at = out.clone(), [], [], 0
+    held = []  # keeps the factors alive, whose addresses are passed
+    for index, (gap, count, rank) in enumerate(groups):
+        start, at = at + gap, at + gap + count
+        a = numbers(seed + 2 + index, rank, inputs * BLOCK)
+        b = numbers(seed + 20 + index, rank, outputs * BLOCK)
+        held.append((a, b))
+        ranges.append((start, at))
+        factors.append((a.data_ptr(), b.data_ptr(), rank))
+        expected[start:at] += x[start:at] @ a.T @ b
+    most = max(1, *(rank for _, _, rank in groups))
+    kernels.add_adapters(x, out, torch.tensor(factors), torch.tensor(ranges), most)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_token_does_not_depend_on_its_neighbours(kernels: Kernels) -> None:
+    """The very same bits, alone and among others: what seeds promise."""
+    x, a, b = numbers(0, 9, 64), numbers(1, 16, 64), numbers(2, 16, 32)
+
+    def added(rows: Tensor) -> Tensor:
+        out = torch.zeros(len(rows), 32)
+        table = torch.tensor([(a.data_ptr(), b.data_ptr(), 16)])
+        kernels.add_adapters(rows, out, table, torch.tensor([(0, len(rows))]), 16)
+        return out
+
+    together = added(x)
+    assert all(torch.equal(added(x[row : row + 1])[0], together[row]) for row in range(len(x)))
+
+
+def test_they_are_compiled_once(kernels_folder: Path, tmp_path: Path) -> None:
+    assert load_library(tmp_path) is not None
+    (built,) = tmp_path.glob("*.so")
+    written = built.stat().st_mtime_ns
+    assert load_library(tmp_path) is not None
+    assert built.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
+def test_without_a_working_compiler_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    assert load_library(tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_library_is_told_and_not_used(tmp_path: Path) -> None:
+    assert load_library(tmp_path) is not None
+    (built,) = tmp_path.glob("*.so")
+    damaged = tmp_path / "other"
+    damaged.mkdir()
+    (damaged / built.name).write_bytes(b"nothing" * 100)
+    assert os.listdir(damaged) == [built.name]
+    assert load_library(damaged) is None
