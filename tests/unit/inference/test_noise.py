@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ TOKENS = st.lists(st.integers(-1, 2**20), min_size=1, max_size=20).map(np.array)
 SOME = np.arange(50)
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(0, 7), st.lists(PLACES, min_size=1, max_size=20), TOKENS)
 def test_a_number_does_not_depend_on_what_else_is_drawn(
     seed: int, choice: int, places: list[int], tokens: NDArray[np.int64]

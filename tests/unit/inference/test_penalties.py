@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
@@ -25,6 +25,7 @@ def penalised(sampling: Sampling, prompt: list[int], answer: list[int]) -> np.nd
     return scores
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS, st.floats(0.01, 10))
 def test_repetition_equals_that_of_transformers(prompt: list[int], answer: list[int], penalty: float) -> None:
     given_ids = torch.tensor([[*prompt, *answer]], dtype=torch.long)
@@ -33,6 +34,7 @@ def test_repetition_equals_that_of_transformers(prompt: list[int], answer: list[
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS, st.floats(-2, 2), st.floats(-2, 2), st.floats(0.5, 2))
 def test_presence_and_frequency_count_the_answer_only(
     prompt: list[int], answer: list[int], presence: float, frequency: float, repetition: float

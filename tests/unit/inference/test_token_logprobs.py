@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.inference.codec import TextCodec
@@ -48,6 +48,7 @@ def test_of_equals_lower_ids_come_first(codec: TextCodec) -> None:
     assert [token for token, _, _ in entry.likeliest] == [1, 3, 2]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_a_prompt_may_come_in_pieces(lengths: list[int]) -> None:
     prompt, teller = list(range(sum(lengths))), TokenLogprobs(2, _Numbers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from torch import Tensor
 
 from expunge.errors import Overloaded
 from expunge.inference.request import Priority
@@ -22,6 +23,9 @@ class Waiting(Task):
     @property
     def wanted(self) -> range:
         return range(1)
+
+    def take_prompt(self, logits: Tensor) -> None:
+        raise AssertionError("nothing runs here")
 
     def expire(self) -> None:
         raise AssertionError("nothing expires here")
