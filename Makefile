@@ -12,10 +12,10 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo run test test-full test-vllm lint chaos bench-memo protos clean
+.PHONY: help install demo run test test-full test-vllm lint chaos bench-memo bench-serving protos clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install everything into it, pinned (instant when nothing changed)
 
@@ -73,6 +73,9 @@ chaos: $(STAMP) ## Only the tests that kill processes
 
 bench-memo: $(STAMP) ## How much faster MEMO is than one generation at a time
 	@$(BIN)/expunge bench memo $(ARGS)
+
+bench-serving: $(STAMP) ## How fast the service answers, measured from a separate process (ARGS=--full: all of it)
+	@$(BIN)/expunge bench serving $(ARGS)
 
 protos: $(STAMP) ## Generate services/expunge/rpc from protos/
 	$(BIN)/python protos/generate.py

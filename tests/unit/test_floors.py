@@ -15,6 +15,7 @@ import expunge
 PACKAGE = Path(expunge.__file__).parent
 FLOORS = (
     ("cli", "benchmarks"),
+    ("client",),
     ("gateway",),
     ("erasures",),
     ("unlearning",),
@@ -81,9 +82,24 @@ def test_the_registry_imports_no_model_library() -> None:
     assert found == []
 
 
+def test_the_client_knows_nothing_of_the_service_but_its_protos() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {name}"
+        for path in sources()
+        if room_of(path) == "client"
+        for line, name in imported(path)
+        if is_within(name, "expunge") and name.split(".")[1] not in ("client", "rpc", "errors")
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
+        ("expunge.client", (*HEAVY, "ray", "pydantic", "yaml")),
+        ("expunge.benchmarks.serving.load_process", (*HEAVY, "ray")),
+        ("expunge.benchmarks.serving.expunge_asker", (*HEAVY, "ray")),
+        ("expunge.benchmarks.serving.openai_asker", (*HEAVY, "ray")),
         ("expunge.registry.actor", HEAVY),
         ("expunge.erasures.actor", HEAVY),
         ("expunge.gateway.deployment", HEAVY[1:]),  # checks the tensors of pushed adapters with torch

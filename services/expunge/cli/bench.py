@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from expunge.cli import bench_serving
 from expunge.cli.session import Session, command
 from expunge.config import Settings
 
@@ -15,6 +16,9 @@ app = typer.Typer(help="Benchmarks on this machine.", no_args_is_help=True)
 @app.callback()
 def bench() -> None:
     """Benchmarks on this machine."""
+
+
+bench_serving.add_to(app)
 
 
 @command(app, "memo")

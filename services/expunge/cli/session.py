@@ -38,6 +38,9 @@ class Session:
     An address is, in this order: the option, its environment variable, what the service on the state folder
     wrote, the default port on this machine. A token is the option, EXPUNGE_TOKEN, or the one of the role that
     the command needs.
+
+    Attributes:
+        has_address: an address was given, by option or environment.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Session:
         self.out = Output(as_json=as_json)
         self.timeout_s = timeout_s
         self._token = token
+        self.has_address = bool(inference_address)
         running = ServiceFile.read(self.state)
         self.inference_address = inference_address or (
             running.inference if running else f"{settings.host}:{settings.inference_port}"

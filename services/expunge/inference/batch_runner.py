@@ -68,11 +68,12 @@ class BatchRunner:
         self._group = heads // shape.kv_heads
         kernels = self._usable_kernels(shape, kernels_folder)
         self.kv = PagedKv(shape, shape.blocks_in(kv_bytes), self.device, kernels)
-        OutputHead.install(self.model)
+        if kernels is None:
+            OutputHead.install(self.model)
         self.table = SlotTable.install(self.model, slots, max_rank, base_digest=loaded.digest)
         if kernels is not None:
             fused_layers.install(self.model, kernels)
-            self.table.multiply_with(kernels.add_adapters)
+            self.table.multiply_with(kernels)
         self._wanted: Tensor | None = None
         self._install_attention()
         self._check(loaded.version, expected)

@@ -47,6 +47,22 @@ class FusedMlp(nn.Module):
         return cast(Tensor, self.down_proj(self._kernels.silu_multiply(gate, up)))
 
 
+class FusedHead(nn.Linear):
+    """Output head with a product of its own for few rows; keeps the very weight of the layer it replaces."""
+
+    def __init__(self, head: nn.Linear, kernels: Kernels) -> None:
+        nn.Module.__init__(self)
+        self.in_features = head.in_features
+        self.out_features = head.out_features
+        self.weight = head.weight
+        self.bias = head.bias
+        self._kernels = kernels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., width] → [..., vocabulary]."""
+        return self._kernels.linear(x.contiguous(), self.weight, self.bias)
+
+
 def install(model: PreTrainedModel, kernels: Kernels) -> None:
     """Replace what can be, in place: of an fp32 model on a CPU, where nothing takes gradients."""
     for path, module in list(model.named_modules()):
@@ -54,6 +70,9 @@ def install(model: PreTrainedModel, kernels: Kernels) -> None:
         if replacement is not None:
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, replacement)
+    head = model.get_output_embeddings()
+    if isinstance(head, nn.Linear) and _fits(head.weight) and head.in_features % BLOCK == 0:
+        model.set_output_embeddings(FusedHead(head, kernels))
 
 
 def _replacement(module: nn.Module, kernels: Kernels) -> nn.Module | None:

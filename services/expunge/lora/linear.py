@@ -5,8 +5,8 @@
 
 Rows are grouped by slot once per forward pass of the whole model (`RowPlan`), not once per layer. A group of
 all rows, or of neighbouring rows, costs two matrix products and no copy; rows of the base version cost
-nothing. Where all groups are of neighbours and a product for all of them at once is at hand
-(`Routing.product`), that adds them in one call.
+nothing. Where faster products are at hand (`Routing.products`), they are used; one call adds all groups
+that are of neighbours.
 """
 
 from __future__ import annotations
@@ -60,24 +60,30 @@ class RowPlan:
     table: RowTable | None = None
 
 
-class GroupedProduct(Protocol):
-    """Adds to out [rows, out] what the adapters of all groups make of x [rows, in]."""
+class Products(Protocol):
+    """Faster ways to compute what this layer does; fp32 on a CPU, contiguous."""
 
-    def __call__(
+    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """x [..., in] → x weightᵀ + bias, [..., out]."""
+        ...
+
+    def add_adapters(
         self, x: torch.Tensor, out: torch.Tensor, factors: torch.Tensor, ranges: torch.Tensor, most_rank: int
-    ) -> None: ...
+    ) -> None:
+        """Add to out [rows, out] what the adapters of all groups of a `RowTable` make of x [rows, in]."""
+        ...
 
 
 class Routing:
     """The plan of the forward pass that runs on this thread; all layers of one model share one routing.
 
     Attributes:
-        product: computes the tables of plans; None: every group by itself.
+        products: used instead of torch's; None: there are none.
     """
 
     def __init__(self) -> None:
         self._local = threading.local()
-        self.product: GroupedProduct | None = None
+        self.products: Products | None = None
 
     @property
     def current(self) -> RowPlan | None:
@@ -130,12 +136,17 @@ class MultiAdapterLinear(nn.Linear):
             VersionNotStaged: the rows have no versions.
         """
         plan = self.routing.plan_for(x)
-        out = functional.linear(x, self.weight, self.bias)
-        product, table = self.routing.product, plan.table
-        if product is not None and table is not None and x.shape[1] == 1:
-            inputs, outputs = x.view(plan.rows, -1), out.view(plan.rows, -1)
-            product(inputs, outputs, table.factors[self.index], table.ranges, table.most_rank)
-            return out
+        products, table = self.routing.products, plan.table
+        if products is None:
+            out = functional.linear(x, self.weight, self.bias)
+        else:
+            x = x.contiguous()
+            out = products.linear(x, self.weight, self.bias)
+            if table is not None and x.shape[1] == 1:
+                inputs, outputs = x.view(plan.rows, -1), out.view(plan.rows, -1)
+                factors = table.factors[self.index]
+                products.add_adapters(inputs, outputs, factors, table.ranges, table.most_rank)
+                return out
         for group in plan.groups:
             pair = group.pairs[self.index]
             if pair is None:

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from expunge.errors import FailedPrecondition, InvalidRequest, ModelError, VersionNotStaged
 from expunge.lora.adapter import Adapter
 from expunge.lora.linear import (
-    GroupedProduct,
     MultiAdapterLinear,
+    Products,
     Routing,
     RowGroup,
     RowPlan,
@@ -109,19 +109,18 @@ class SlotTable:
             raise ModelError(f"{type(model).__name__} has no linear layer that can carry an adapter")
         return cls(layers, routing, shape, slots, max_rank)
 
-    def multiply_with(self, product: GroupedProduct) -> None:
-        """Let `product` add the adapters of all groups at once.
+    def multiply_with(self, products: Products) -> None:
+        """Let `products` compute the linear layers.
 
-        It is for fp32 on a CPU, contiguous, with widths that are multiples of 16: where a layer is not so,
-        nothing changes.
+        For fp32 on a CPU, with widths that are multiples of 16: where a layer is not so, nothing changes.
         """
-        plain = all(
+        fits = all(
             layer.weight.device.type == "cpu"
             and layer.weight.dtype is torch.float32
             and layer.in_features % 16 == layer.out_features % 16 == 0
             for layer in self._layers.values()
         )
-        self._routing.product = product if plain else None
+        self._routing.products = products if fits else None
 
     def load(self, version: str, adapter: Adapter) -> int:
         """Make an adapter resident under its version id, in the weights' own dtype; returns its slot number.
@@ -230,7 +229,7 @@ class SlotTable:
             indices = torch.tensor(rows, device=device) if is_scattered else None
             groups.append(RowGroup(slot.pairs, start, stop, indices))
             slots.append(slot)
-        if self._routing.product is None or any(group.indices is not None for group in groups):
+        if self._routing.products is None or any(group.indices is not None for group in groups):
             return RowPlan(len(numbers), tuple(groups))
         return RowPlan(len(numbers), tuple(groups), _table(groups, slots))
 

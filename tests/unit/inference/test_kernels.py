@@ -142,6 +142,17 @@ def test_adapters_are_added_as_by_torch(
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)
 
 
+@per_example
+@given(rows=st.integers(1, 21), inputs=st.integers(1, 9), outputs=st.integers(1, 20), seed=st.integers(0, 99))
+def test_products_are_those_of_torch(
+    kernels: Kernels, rows: int, inputs: int, outputs: int, seed: int
+) -> None:
+    x, weight = numbers(seed, rows, 1, inputs * BLOCK), numbers(seed + 1, outputs * 4, inputs * BLOCK)
+    got = kernels.multiply(x, weight)
+    torch.testing.assert_close(got, functional.linear(x, weight), rtol=1e-4, atol=1e-4)
+    assert torch.equal(kernels.multiply(x[:1], weight)[0], got[0])
+
+
 def test_a_token_does_not_depend_on_its_neighbours(kernels: Kernels) -> None:
     """The very same bits, alone and among others: what seeds promise."""
     x, a, b = numbers(0, 9, 64), numbers(1, 16, 64), numbers(2, 16, 32)

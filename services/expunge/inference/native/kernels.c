@@ -241,33 +241,72 @@ struct range {
     int64_t start, stop; /* tokens */
 };
 
-/* hidden[t][r..r+ranks] = x[t] . a[r..], for `tokens` tokens; constants let the compiler keep all sums in registers. */
-static inline __attribute__((always_inline)) void project_tile(const int tokens, const int ranks, const float *x,
-                                                               const float *a, int64_t width, float *hidden,
-                                                               int64_t hidden_stride) {
-    vec sums[4][4];
-    for (int t = 0; t < tokens; t++)
-        for (int r = 0; r < ranks; r++) sums[t][r] = (vec){0};
-    for (int64_t i = 0; i < width; i += BLOCK) {
-        vec factor[4];
-        for (int r = 0; r < ranks; r++) factor[r] = load(a + r * width + i);
-        for (int t = 0; t < tokens; t++) {
-            vec value = load(x + t * width + i);
-            for (int r = 0; r < ranks; r++) sums[t][r] += value * factor[r];
+/* Adds the halves of every group of 2 * step lanes: those of a, then those of b. */
+static inline __attribute__((always_inline)) vec add_halves(vec a, vec b, const int step) {
+    ivec low, high;
+    for (int source = 0, at = 0; source < 2 * BLOCK; source += 2 * step)
+        for (int lane = 0; lane < step; lane++, at++) {
+            low[at] = source + lane;
+            high[at] = source + step + lane;
         }
-    }
-    for (int t = 0; t < tokens; t++)
-        for (int r = 0; r < ranks; r++) hidden[t * hidden_stride + r] = sum_of(sums[t][r]);
+    return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
 }
 
+/* Lane i is the sum of the lanes of parts[i]; the parts are used up. */
+static inline __attribute__((always_inline)) vec sums_of(vec parts[BLOCK]) {
+    for (int i = 0; i < 8; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 8);
+    for (int i = 0; i < 4; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 4);
+    for (int i = 0; i < 2; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 2);
+    return add_halves(parts[0], parts[1], 1);
+}
+
+/* out[t][0..4] = x[t] . weight[0..4] for up to four rows of x. */
+static inline __attribute__((always_inline)) void multiply_tile(const int rows, const float *x, const float *weight,
+                                                                int64_t in, float *out, int64_t out_width) {
+    vec parts[BLOCK];
+    for (int i = 0; i < BLOCK; i++) parts[i] = (vec){0};
+    for (int64_t i = 0; i < in; i += BLOCK) {
+        vec factor[4];
+        for (int o = 0; o < 4; o++) factor[o] = load(weight + o * in + i);
+        for (int t = 0; t < rows; t++) {
+            vec value = load(x + t * in + i);
+            for (int o = 0; o < 4; o++) parts[4 * t + o] += value * factor[o];
+        }
+    }
+    vec sums = sums_of(parts);
+    for (int t = 0; t < rows; t++) memcpy(out + t * out_width, (const float *)&sums + 4 * t, 4 * sizeof(float));
+}
+
+/* out[t][0..4] = x[t] . weight[0..4]. The sums of a row don't depend on how many others there are. */
+static void multiply_rows(int64_t rows, const float *x, const float *weight, int64_t in, float *out,
+                          int64_t out_width) {
+    for (; rows >= 4; rows -= 4, x += 4 * in, out += 4 * out_width) multiply_tile(4, x, weight, in, out, out_width);
+    if (rows == 3) multiply_tile(3, x, weight, in, out, out_width);
+    if (rows == 2) multiply_tile(2, x, weight, in, out, out_width);
+    if (rows == 1) multiply_tile(1, x, weight, in, out, out_width);
+}
+
+/* out = x weight^T for few rows: every weight is read once, as it lies. x [rows, in], weight [out_width, in], in a
+ * multiple of 16 and out_width of 4. */
+void multiply(const float *x, const float *weight, float *out, int64_t rows, int64_t in, int64_t out_width) {
+#pragma omp parallel for schedule(static) if (out_width * in > SMALL)
+    for (int64_t o = 0; o < out_width; o += 4)
+        multiply_rows(rows, x, weight + o * in, in, out + o, out_width);
+}
+
+/* hidden[t][r] = x[t] . a[r] for the ranks r, r + 1, ... of which there are `ranks`, at most four. */
 static void project(const float *x, const float *a, int64_t tokens, int64_t ranks, int64_t width, float *hidden,
                     int64_t hidden_stride) {
-    int64_t t = 0;
-    for (; t + 4 <= tokens && ranks == 4; t += 4)
-        project_tile(4, 4, x + t * width, a, width, hidden + t * hidden_stride, hidden_stride);
-    for (; t < tokens; t++)
-        for (int64_t r = 0; r < ranks; r++)
-            project_tile(1, 1, x + t * width, a + r * width, width, hidden + t * hidden_stride + r, hidden_stride);
+    if (ranks == 4) {
+        multiply_rows(tokens, x, a, width, hidden, hidden_stride);
+        return;
+    }
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t r = 0; r < ranks; r++) {
+            vec sum = {0};
+            for (int64_t i = 0; i < width; i += BLOCK) sum += load(x + t * width + i) * load(a + r * width + i);
+            hidden[t * hidden_stride + r] = sum_of(sum);
+        }
 }
 
 /* out[t][0..BLOCK] += hidden[t] . b[:][0..BLOCK] for `tokens` tokens. */

@@ -1,0 +1,233 @@
+"""`expunge bench serving`: how fast the service answers, and how that compares."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from expunge.cli.failures import ExitCode
+from expunge.cli.session import Session, command
+from expunge.config import Settings, read_settings
+from expunge.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from expunge.benchmarks.serving.conditions import Conditions
+    from expunge.benchmarks.serving.matrix import Matrix
+    from expunge.benchmarks.serving.run import CellResult
+    from expunge.benchmarks.serving.stage import Access
+
+ROLLOUT_PERIOD_S = 0.2
+TABLE_WIDTH = 124  # its figures are not cut off where the terminal is narrower
+MIN_SLOTS = 8  # the base, four adapters, and what the first one is flipped to, with room for those that leave
+
+Numbers = Annotated[str, typer.Option(help="Comma-separated; empty: as --full or the quick run has it.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the command on `expunge bench`."""
+    command(app, "serving")(serving)
+
+
+def serving(
+    session: Session,
+    full: Annotated[bool, typer.Option("--full", help="Every prompt length, and open loops.")] = False,
+    streams: Numbers = "",
+    prompts: Numbers = "",
+    adapters: Numbers = "",
+    output_tokens: Annotated[int, typer.Option(min=1, help="Tokens of every answer.")] = 64,
+    rounds: Annotated[int, typer.Option(min=0, help="Requests of each stream; 0: 1, with --full 2.")] = 0,
+    open_loop: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Poisson arrivals, too; with --full by default.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0.0, help="Their requests a second; 0: half of what the closed loop reached.")
+    ] = 0.0,
+    during_rollouts: Annotated[
+        bool, typer.Option("--during-rollouts", help="Each cell again, with a rollout every 200 ms.")
+    ] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="The engine class in process, too: what Serve costs.")
+    ] = False,
+    peer: Annotated[str, typer.Option(help="vllm, llama.cpp or transformers, at --peer-url.")] = "",
+    peer_url: Annotated[str, typer.Option(help="Its address, such as http://127.0.0.1:8000.")] = "",
+    peer_model: Annotated[str, typer.Option(help="Its base model; empty: the first it lists.")] = "",
+    peer_models: Annotated[
+        str, typer.Option(help="Its names for the adapters, comma-separated; empty: bench-a,...,bench-d.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="What is served: 'bundled', hub id, folder, .gguf file.")] = "",
+    dtype: Annotated[str, typer.Option(help="auto, bfloat16 or float32, of a service started here.")] = "",
+    operator_token: Annotated[str, typer.Option(help="With --address; else the local service's own.")] = "",
+    adapters_folder: Annotated[
+        Path | None, typer.Option(help="Keep the adapters here, for a peer to load.")
+    ] = None,
+    only_adapters: Annotated[
+        bool, typer.Option("--only-adapters", help="Write the adapters and stop.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of serving.json and serving.png.")] = Path("."),
+    plot: Annotated[
+        bool, typer.Option("--plot/--no-plot", help="Draw serving.png (needs matplotlib).")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of prompts and arrivals.")] = 0,
+) -> None:
+    """Drive the service from a separate process and measure what its clients see."""
+    from expunge.benchmarks.serving.conditions import Conditions
+    from expunge.benchmarks.serving.matrix import ADAPTERS
+    from expunge.benchmarks.serving.measurement import Comparisons, Peer, measure  # imports torch and Ray
+    from expunge.benchmarks.serving.plot import require_matplotlib
+    from expunge.benchmarks.serving.report import mixed_versions
+    from expunge.benchmarks.serving.stage import write_adapters
+
+    settings = _settings(model, dtype, session)
+    if only_adapters:
+        if adapters_folder is None:
+            raise InvalidRequest.of("adapters_folder", "is needed with --only-adapters")
+        for name, folder in write_adapters(settings, adapters_folder, ADAPTERS).items():
+            session.out.say(f"{name}: {escape(str(folder))}")
+        return
+    matrix = _matrix(full, streams, prompts, adapters, output_tokens, rounds, open_loop, rate)
+    rival = Peer(peer, peer_url.rstrip("/"), peer_model, tuple(_words(peer_models))) if peer else None
+    if rival is not None:
+        _check_peer(rival.kind, rival.url)
+    if plot:
+        require_matplotlib()
+    conditions = Conditions.now(
+        model=settings.model, dtype=_dtype_name(settings), command=["expunge", *sys.argv[1:]]
+    )
+    results = measure(
+        settings,
+        _service(session, settings, operator_token),
+        matrix,
+        Comparisons(rival, in_process, ROLLOUT_PERIOD_S if during_rollouts else 0.0),
+        adapters_folder=adapters_folder,
+        seed=seed,
+        timeout_s=max(session.timeout_s, 300.0),
+        progress=_sayer(session),
+    )
+    _write_down(session, results, conditions, out, with_plot=plot)
+    if mixed_versions(results):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _write_down(
+    session: Session, results: list[CellResult], conditions: Conditions, out: Path, *, with_plot: bool
+) -> None:
+    """The files, and the table or the JSON document."""
+    from expunge.benchmarks.serving.plot import draw
+    from expunge.benchmarks.serving.report import document, summary, table
+
+    found = document(conditions, results)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "serving.json").write_text(json.dumps(found, indent=2) + "\n")
+    if with_plot:
+        draw(results, conditions, out / "serving.png")
+    session.out.document(found)
+    if not session.out.as_json:
+        width = max(session.out.console.width, TABLE_WIDTH)
+        Console(width=width, highlight=False).print(table(results))
+        for line in [*summary(results), *conditions.lines()]:
+            session.out.say(escape(line))
+        written = "serving.json and serving.png" if with_plot else "serving.json"
+        session.out.say(f"[green]✓[/] {written} in {escape(str(out.resolve()))}")
+
+
+def _settings(model: str, dtype: str, session: Session) -> Settings:
+    given = {"model": model, "dtype": dtype}
+    settings = read_settings(**{name: value for name, value in given.items() if value})
+    if settings.adapter_slots < MIN_SLOTS and not session.has_address:
+        raise InvalidRequest.of("adapter_slots", f"must be at least {MIN_SLOTS} for four adapters")
+    return settings
+
+
+def _matrix(
+    full: bool,
+    streams: str,
+    prompts: str,
+    adapters: str,
+    output_tokens: int,
+    rounds: int,
+    open_loop: bool | None,
+    rate: float,
+) -> Matrix:
+    from expunge.benchmarks.serving.matrix import ADAPTERS, FULL, QUICK
+
+    start = FULL if full else QUICK
+    chosen = replace(
+        start,
+        streams=_numbers("streams", streams, 1) or start.streams,
+        prompts=_numbers("prompts", prompts, 1) or start.prompts,
+        adapters=_numbers("adapters", adapters, 0) or start.adapters,
+        output_tokens=output_tokens,
+        rounds=rounds or start.rounds,
+        open_loop=(start.open_loop or rate > 0) if open_loop is None else open_loop,
+        rate=rate,
+    )
+    if max(chosen.adapters) > len(ADAPTERS):
+        raise InvalidRequest.of("adapters", f"must be at most {len(ADAPTERS)}")
+    return chosen
+
+
+def _numbers(field: str, text: str, least: int) -> tuple[int, ...]:
+    words = _words(text)
+    if not all(word.isdigit() and int(word) >= least for word in words):
+        raise InvalidRequest.of(field, f"{text!r} is no comma-separated list of numbers from {least}")
+    return tuple(int(word) for word in words)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _check_peer(kind: str, url: str) -> None:
+    from expunge.benchmarks.serving.openai_asker import PEERS
+
+    if kind not in PEERS:
+        raise InvalidRequest.of("peer", f"{kind!r} is not known; choose from {', '.join(PEERS)}")
+    if not url.startswith(("http://", "https://")):
+        raise InvalidRequest.of("peer_url", f"{url!r} is no URL; start the peer and name it")
+
+
+def _dtype_name(settings: Settings) -> str:
+    from expunge.models.precision import resolve_dtype
+
+    return str(resolve_dtype(settings.dtype)).removeprefix("torch.")
+
+
+def _service(
+    session: Session, settings: Settings, operator_token: str
+) -> Callable[[], AbstractContextManager[Access]]:
+    """A service of the benchmark's own, or the one at the address that was given."""
+    from expunge.benchmarks.serving.stage import Access, own_service, service_pid
+
+    if not session.has_address:
+        return partial(own_service, settings, os.getpid(), _sayer(session))
+
+    @contextmanager
+    def given() -> Iterator[Access]:
+        yield Access(
+            session.inference_address,
+            session.operator_address,
+            _bare(session.metadata("client")),
+            operator_token or _bare(session.metadata("operator")),
+            service_pid(session.state, session.inference_address),
+        )
+
+    return given
+
+
+def _sayer(session: Session) -> Callable[[str], None]:
+    return lambda text: session.out.say(f"[dim]· {escape(text)}[/]")
+
+
+def _bare(metadata: tuple[tuple[str, str], ...]) -> str:
+    return metadata[0][1].removeprefix("Bearer ") if metadata else ""
