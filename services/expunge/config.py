@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     native_kernels: bool = Field(
         True, description="Compile the engine's kernels for this processor, where there is a C compiler."
     )
-    adapter_slots: int = Field(8, ge=2, description="Versions resident on one replica.")
+    adapter_slots: int = Field(32, ge=2, description="Versions resident on one replica.")
     max_rank: int = Field(64, ge=1, description="Highest LoRA rank that is accepted.")
     max_adapter_bytes: int = Field(512 * 2**20, ge=1, description="Largest adapter upload, in bytes.")
     stream_batch_s: float = Field(

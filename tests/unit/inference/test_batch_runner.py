@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from expunge.errors import ConfigError, ModelError
+from expunge.errors import ConfigError, FailedPrecondition, ModelError
 from expunge.inference.batch_runner import BatchRunner
 from expunge.inference.flat_batch import FlatBatch, Piece
 from expunge.inference.fused_layers import FusedNorm
-from expunge.lora.adapter import Adapter
+from expunge.lora.adapter import Adapter, Pair
 from expunge.models.load import LoadedModel, load_model
 
 PROMPTS = ([5, 9, 200, 31, 7], list(range(40, 75)), [3])
@@ -98,6 +99,26 @@ def test_kernels_and_torch_agree_under_every_version(
     expected = torch_alone.run(FlatBatch.of(pieces_of(torch_alone, "one", 0, 100)))
     got = runner.run(FlatBatch.of(pieces_of(runner, "one", 0, 100)))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_32_versions_mix_in_one_batch(
+    loaded: LoadedModel, adapters: tuple[Adapter, Adapter], kernels_folder: Path
+) -> None:
+    runner = BatchRunner(loaded, 32, 8, 2**20, kernels_folder=kernels_folder)
+    slots = [
+        runner.table.load(f"v{index}", _scaled(adapters[index % 2], 1 + index / 8)) for index in range(32)
+    ]
+    pieces = [Piece(PROMPTS[0], 0, [index], slot, range(4, 5)) for index, slot in enumerate(slots)]
+    alone = torch.cat([runner.run(FlatBatch.of([piece])) for piece in pieces])
+    torch.testing.assert_close(runner.run(FlatBatch.of(pieces)), alone, rtol=1e-4, atol=1e-4)
+    assert len(alone.argmax(-1).unique()) > 4  # they do answer differently
+    with pytest.raises(FailedPrecondition, match="all 32 adapter slots are taken"):
+        runner.table.load("one more", adapters[0])
+
+
+def _scaled(adapter: Adapter, factor: float) -> Adapter:
+    pairs = {path: Pair(pair.a, pair.b * factor) for path, pair in adapter.pairs.items()}
+    return replace(adapter, pairs=pairs)
 
 
 def test_numbers_that_are_not_finite_stay_in_their_own_sequence(
