@@ -37,8 +37,8 @@ class EngineAsker:
         settings = read_settings(**(target.settings or {}))
         loaded = load_model(settings.model, cache=settings.cache, dtype=settings.dtype)
         threads = ElasticThreads(settings.resolved_engine_threads)
-        folder = settings.cache / "kernels" if settings.native_kernels else None
-        engine = Engine(loaded, EngineLimits.of(settings), threads=threads, kernels_folder=folder)
+        kernels = settings.cache / "kernels" if settings.native_kernels else None
+        engine = Engine(loaded, EngineLimits.of(settings), threads=threads, kernels_folder=kernels)
         engine.start()
         versions = {}
         for name, folder in (target.adapters or {}).items():
