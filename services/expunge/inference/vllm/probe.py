@@ -15,6 +15,7 @@ from expunge.inference.vllm.sampling import scoring_arguments
 from expunge.lora.adapter import Adapter
 
 TOKENS = 16
+NEAR = 1e-4  # what else is in the batch moves log-probabilities in fp32 by less
 
 
 class Probe:
@@ -39,29 +40,26 @@ class Probe:
         Raises:
             InvalidAdapter: naming the version.
         """
-        idle = sorted(
-            {
-                name
-                for names in await self._llm.collective_rpc(
-                    "expunge_idle_factors", args=(loaded.lora_int_id,)
-                )
-                for name in names
-            }
-        )
-        if idle:
-            raise InvalidAdapter(
-                f"vLLM does not use the factors of version {version} for {', '.join(idle[:3])} "
-                f"({len(idle)} in all); train it on other modules, or serve it with backend torch"
-            )
+        await self._check_factors(version, loaded)
         found = await self._logprobs(loaded)
         if not all(map(math.isfinite, found)):
             raise InvalidAdapter(f"version {version} computes numbers that are not finite; train it again")
         if self._base is None:
             self._base = await self._logprobs(None)
-        if found == self._base and _changes(adapter):
+        is_base = all(abs(one - other) < NEAR for one, other in zip(found, self._base, strict=True))
+        if is_base and _changes(adapter):
             raise InvalidAdapter(
                 f"version {version} computes just what the base model does, although its factors are not "
                 "zero; serve it in a finer dtype or with backend torch"
+            )
+
+    async def _check_factors(self, version: str, loaded: LoRARequest) -> None:
+        workers = await self._llm.collective_rpc("expunge_idle_factors", args=(loaded.lora_int_id,))
+        idle = sorted({name for names in workers for name in names})
+        if idle:
+            raise InvalidAdapter(
+                f"vLLM does not use the factors of version {version} for {', '.join(idle[:3])} "
+                f"({len(idle)} in all); train it on other modules, or serve it with backend torch"
             )
 
     async def _logprobs(self, adapter: LoRARequest | None) -> list[float]:
