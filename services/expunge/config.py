@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     inference_port: int = Field(50051, ge=0, le=65535, description="gRPC inference port; 0: any free port.")
     operator_port: int = Field(50052, ge=0, le=65535, description="gRPC operator port; 0: any free port.")
     http_port: int = Field(
-        8088, ge=0, le=65535, description="HTTP port (/healthz, /readyz); 0: any free port."
+        8088, ge=0, le=65535, description="HTTP port (/v1/..., /healthz, /readyz); 0: any free port."
     )
     metrics_port: int = Field(9464, ge=0, le=65535, description="Prometheus /metrics port; 0: any free port.")
     reflection: bool = Field(True, description="Offer gRPC server reflection.")

@@ -34,6 +34,25 @@ def test_generate_streams_an_answer_and_names_its_version(service: Deployed) -> 
     assert document(service, "generate", question)["version"] == service.base
 
 
+def test_generate_gives_several_answers_and_their_tokens(service: Deployed) -> None:
+    question, answer = OTHERS[1]
+    found = document(service, "generate", question, "-n", "2", "--logprobs", "1", "--seed", "3")
+    assert found["text"] == answer
+    tokens = found["logprobs"]
+    assert isinstance(tokens, list)
+    assert "".join(token["text"] for token in tokens) == answer
+    (second,) = found["more_choices"]  # type: ignore[misc]
+    assert second["text"] == answer  # both are greedy
+    shown = run(service, "generate", question, "-n", "2").stdout
+    assert shown.startswith(f"1: {answer}\n2: {answer}\n")
+
+
+def test_generate_names_an_option_that_it_can_not_read(service: Deployed) -> None:
+    result = run(service, "generate", "a", "--logit-bias", "the=5")
+    assert result.exit_code == 2
+    assert "ID=BIAS" in result.stderr
+
+
 def test_an_adapter_is_pushed_shown_rolled_out_fetched_and_retired(
     service: Deployed, taught_model_folder: Path, tmp_path: Path
 ) -> None:

@@ -8,13 +8,15 @@ import typer
 from google.protobuf.duration_pb2 import Duration
 from rich.markup import escape
 
-from expunge.cli.messages import as_dict, moment, short
+from expunge.cli.messages import as_dict, enum_word, moment, short
 from expunge.cli.session import Session, command
 from expunge.errors import InvalidRequest
 from expunge.rpc.operator.v1 import rollout_pb2 as pb
 from expunge.rpc.operator.v1.rollout_pb2_grpc import RolloutServiceStub
 
 app = typer.Typer(help="Rollouts: which version an alias points at.", no_args_is_help=True)
+
+_CANARY = "With --canary"
 
 AliasName = Annotated[str, typer.Argument(help="The model name that clients call.")]
 Expected = Annotated[
@@ -55,6 +57,9 @@ def show(
         for item in rollouts
     ]
     session.out.table(("alias", "generation", "versions", "since", "by", "reason"), rows, empty="No aliases.")
+    for item in rollouts:
+        if item.HasField("canary"):
+            session.out.say(f"{escape(item.alias)}: {escape(_progress(item.canary))}")
 
 
 @command(app, "set")
@@ -64,9 +69,42 @@ def set_rollout(
     versions: Annotated[list[str], typer.Argument(help="A version, or several as VERSION=PERCENT.")],
     expected_generation: Expected = None,
     reason: Reason = "",
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Go there step by step, and back by itself when it fails.")
+    ] = False,
+    steps: Annotated[
+        str, typer.Option(help="Percent of callers at each step, the last one 100.", rich_help_panel=_CANARY)
+    ] = "1,10,50,100",
+    step_seconds: Annotated[
+        float, typer.Option(min=0, help="Least time at each step.", rich_help_panel=_CANARY)
+    ] = 60.0,
+    min_requests: Annotated[
+        int,
+        typer.Option(min=0, help="Least requests of the version at each step.", rich_help_panel=_CANARY),
+    ] = 20,
+    max_error_rate: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of failures that puts it back.", rich_help_panel=_CANARY),
+    ] = 0.05,
+    max_error_increase: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Also put it back when its share is so much above the earlier version's.",
+            rich_help_panel=_CANARY,
+        ),
+    ] = None,
 ) -> None:
     """Point an alias at a version, on all replicas at once, without disturbing a running request."""
     targets = [_target(text) for text in versions]
+    plan = pb.Canary(
+        steps=_steps(steps),
+        step_duration=Duration(seconds=int(step_seconds), nanos=round(step_seconds % 1 * 1e9)),
+        min_requests=min_requests,
+        max_error_rate=max_error_rate,
+        max_error_increase=max_error_increase,
+    )
     with session.operator_channel() as channel:
         stub = RolloutServiceStub(channel)
         response = stub.SetRollout(
@@ -76,6 +114,7 @@ def set_rollout(
                 expected_generation=_generation(stub, session, alias, expected_generation),
                 reason=reason,
                 timeout=Duration(seconds=int(session.timeout_s)),
+                canary=plan if canary else None,
             ),
             metadata=session.metadata("operator"),
             timeout=session.timeout_s + 5,
@@ -146,6 +185,24 @@ def _target(text: str) -> pb.Target:
     return pb.Target(version=version, weight=int(share) if mark else 0)
 
 
+def _steps(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and len(part) <= 3 for part in parts):
+        raise InvalidRequest.of(
+            "steps", f"{text!r} is not whole percents with commas between, as 1,10,50,100"
+        )
+    return [int(part) for part in parts]
+
+
+def _progress(canary: pb.CanaryProgress) -> str:
+    state = enum_word(pb.CanaryState.DESCRIPTOR, canary.state).replace("_", " ")
+    told, stable = canary.version_outcomes, canary.stable_outcomes
+    return (
+        f"canary of {short(canary.version)} {state}: {canary.detail}; at this step {told.failures} of "
+        f"{told.requests} requests failed, and {stable.failures} of {stable.requests} of the version before"
+    )
+
+
 def _targets(rollout: pb.Rollout) -> str:
     if len(rollout.targets) == 1:
         return short(rollout.targets[0].version)
@@ -159,3 +216,5 @@ def _report(session: Session, response: pb.SetRolloutResponse | pb.RollbackRespo
         f"[green]✓[/] {escape(rollout.alias)} → {escape(_targets(rollout))}, "
         f"generation {rollout.generation}, confirmed everywhere after {response.flip_ms:.0f} ms"
     )
+    if rollout.HasField("canary"):
+        session.out.say(escape(_progress(rollout.canary)))

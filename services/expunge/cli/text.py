@@ -11,6 +11,8 @@ from rich.markup import escape
 
 from expunge.cli.messages import enum_word, short
 from expunge.cli.session import Session, command
+from expunge.errors import InvalidRequest
+from expunge.inference.request import Priority
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
@@ -23,44 +25,76 @@ Temperature = Annotated[float, typer.Option(min=0.0, help="0: greedy.")]
 
 @dataclass
 class Answer:
-    """A streamed answer, put together."""
+    """Streamed answers to one prompt, put together."""
 
-    text: str = ""
+    texts: list[str]
     versions: set[str] = field(default_factory=set)
-    last: pb.GenerateStreamResponse = field(default_factory=pb.GenerateStreamResponse)
+    last: dict[int, pb.GenerateStreamResponse] = field(default_factory=dict)  # by answer
+    logprobs: dict[int, list[dict[str, object]]] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return self.texts[0]
+
+    def add(self, chunk: pb.GenerateStreamResponse) -> None:
+        self.texts[chunk.index] += chunk.text
+        self.versions.add(chunk.version)
+        self.last[chunk.index] = chunk
+        self.logprobs.setdefault(chunk.index, []).extend(_token(token) for token in chunk.logprobs)
 
     def to_json(self) -> dict[str, object]:
+        first = self.last[0]
         return {
             "text": self.text,
-            "version": self.last.version,
-            "generation": self.last.generation,
-            "alias": self.last.alias,
-            "finish_reason": enum_word(pb.FinishReason.DESCRIPTOR, self.last.finish_reason),
-            "prompt_tokens": self.last.usage.prompt_tokens,
-            "completion_tokens": self.last.usage.completion_tokens,
-            "request_id": self.last.request_id,
+            "version": first.version,
+            "generation": first.generation,
+            "alias": first.alias,
+            "finish_reason": _reason(first),
+            "prompt_tokens": first.usage.prompt_tokens,
+            "completion_tokens": sum(last.usage.completion_tokens for last in self.last.values()),
+            "request_id": first.request_id,
+            **({"logprobs": self.logprobs[0]} if self.logprobs[0] else {}),
+            **self._more(),
         }
+
+    def _more(self) -> dict[str, object]:
+        more = [
+            {"text": self.texts[index], "finish_reason": _reason(last), "logprobs": self.logprobs[index]}
+            for index, last in sorted(self.last.items())
+            if index
+        ]
+        return {"more_choices": more} if more else {}
 
 
 def stream(session: Session, request: pb.GenerateStreamRequest) -> Answer:
-    """Asks, showing the text as it arrives.
+    """Asks, showing the text as it arrives; several answers are shown one after the other, once complete.
 
     Raises:
         grpc.RpcError: the service refused or failed.
     """
-    answer = Answer()
+    answer = Answer([""] * max(1, request.n))
     with session.inference_channel() as channel:
         chunks = InferenceServiceStub(channel).GenerateStream(
             request, metadata=session.metadata("client"), timeout=session.timeout_s
         )
         for chunk in chunks:
-            answer.text += chunk.text
-            answer.versions.add(chunk.version)
-            answer.last = chunk
-            if not session.out.as_json:
+            answer.add(chunk)
+            if not session.out.as_json and len(answer.texts) == 1:
                 session.out.console.print(chunk.text, end="", markup=False)
+    if not session.out.as_json and len(answer.texts) > 1:
+        for number, text in enumerate(answer.texts, 1):
+            session.out.console.print(f"{number}: {text}", markup=False)
     session.out.say("")
     return answer
+
+
+def _token(token: pb.TokenLogprob) -> dict[str, object]:
+    likeliest = [{"text": one.text, "logprob": one.logprob} for one in token.likeliest]
+    return {"token_id": token.token_id, "text": token.text, "logprob": token.logprob, "likeliest": likeliest}
+
+
+def _reason(chunk: pb.GenerateStreamResponse) -> str:
+    return enum_word(pb.FinishReason.DESCRIPTOR, chunk.finish_reason)
 
 
 @command(command_app, "generate")
@@ -75,17 +109,48 @@ def generate(
     temperature: Temperature = 0.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="Most likely tokens to choose among; 0: all.")] = 0,
+    min_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Least share of the likeliest token's probability.")
+    ] = 0.0,
     seed: Annotated[int | None, typer.Option(min=0, help="Makes sampling repeatable.")] = None,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Against tokens of prompt and answer; 1: none.")
+    ] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="Against tokens of the answer.")] = 0.0,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Against tokens of the answer, by their number.")
+    ] = 0.0,
+    logit_bias: Annotated[
+        list[str] | None, typer.Option(metavar="ID=BIAS", help="For one token id; may be repeated.")
+    ] = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")
     ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, max=8, help="Answers to generate.")] = 1,
+    logprobs: Annotated[
+        int | None, typer.Option(min=0, max=20, help="Likeliest tokens to tell beside each; needs --json.")
+    ] = None,
+    priority: Annotated[Priority, typer.Option(help="Who goes first.")] = Priority.INTERACTIVE,
 ) -> None:
     """Ask the served model and stream its answer."""
     request = pb.GenerateStreamRequest(
         alias=alias,
         max_tokens=max_tokens,
         stop=stop or (),
-        sampling=pb.Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed),
+        sampling=pb.Sampling(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            seed=seed,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            logit_bias=dict(map(_bias, logit_bias or ())),
+        ),
+        n=n,
+        logprobs=logprobs,
+        priority=pb.Priority.Value(f"PRIORITY_{priority.name}"),
     )
     if raw:
         request.prompt = prompt
@@ -94,6 +159,16 @@ def generate(
     answer = stream(session, request)
     session.out.document(answer.to_json())
     session.out.say(_origin(answer))
+
+
+def _bias(entry: str) -> tuple[int, float]:
+    token, _, bias = entry.partition("=")
+    try:
+        if 0 <= int(token) < 2**32:
+            return int(token), float(bias)
+    except ValueError:
+        pass
+    raise InvalidRequest.of("logit_bias", f"{entry!r} does not read ID=BIAS, as 42=-100 does")
 
 
 @command(command_app, "chat")
@@ -130,9 +205,9 @@ def _turn(
 
 
 def _origin(answer: Answer) -> str:
-    last = answer.last
-    reason = enum_word(pb.FinishReason.DESCRIPTOR, last.finish_reason)
+    first = answer.last[0]
+    tokens = sum(last.usage.completion_tokens for last in answer.last.values())
     return (
-        f"[dim]{escape(last.alias)} · version {escape(short(last.version))} · generation {last.generation} · "
-        f"{last.usage.completion_tokens} tokens · {reason}[/]"
+        f"[dim]{escape(first.alias)} · version {escape(short(first.version))} · "
+        f"generation {first.generation} · {tokens} tokens · {_reason(first)}[/]"
     )

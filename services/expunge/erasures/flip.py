@@ -159,7 +159,7 @@ class Flip:
 
     def _is_flipped(self, rollout: Rollout, plan: Mapping[str, str], versions: Mapping[str, str]) -> bool:
         if is_canary(rollout):
-            raise Rebase(f"alias {rollout.alias} is split over several versions by now")
+            raise Rebase(f"alias {rollout.alias} is in a canary by now")
         current = rollout.targets[0].version
         if current == _successor(rollout, plan, versions):
             return True

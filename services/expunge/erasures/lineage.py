@@ -36,8 +36,8 @@ class Attempt:
 
 
 def is_canary(rollout: Rollout) -> bool:
-    """Whether an alias is split over several versions, so that nobody can say which one to build on."""
-    return len(rollout.targets) > 1
+    """Whether nobody can say which version to build on: the alias is split, or may be put back any time."""
+    return len(rollout.targets) > 1 or bool(rollout.canary)
 
 
 def plan_of(rollouts: Iterable[Rollout]) -> dict[str, str]:

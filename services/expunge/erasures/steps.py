@@ -173,6 +173,7 @@ class Steps:
         return Move(S.INVERTING, detail, round=record.round + 1, data={**figures, "leaking": leaking})
 
     async def _go_live(self, record: ErasureRecord, history: History) -> Move | None:
+        await self._plan(record)  # once no canary runs: if it is put back, nothing has to be trained again
         plan = history.plan
         successors: Mapping[str, str] = history.latest("versions", S.AUDITING) or {}
         versions = {live: successors.get(live, live) for live in plan.values()}

@@ -48,12 +48,20 @@ def shape_key(digest: str) -> str:
     return f"models/{digest}/shape.json"
 
 
+def tokenizer_key(digest: str) -> str:
+    """Key of the blob with a base model's tokenizer.json; gateways read prompts of token ids by it."""
+    return f"models/{digest}/tokenizer.json"
+
+
 async def publish_base(registry: RegistryClient, settings: Settings, base: BaseModel) -> None:
-    """Stores the shape, and makes the base version and the default alias known to the registry.
+    """Stores shape and tokenizer, and makes the base version and the default alias known to the registry.
 
     Raises:
         FailedPrecondition: the state folder belongs to another base model.
     """
     blobs = BlobStore(settings.resolved_blob_url)
     blobs.put_bytes(shape_key(base.digest), base.shape().to_json().encode())
+    tokenizer = base.folder / "tokenizer.json"
+    if tokenizer.is_file():  # a model without one can't be asked by token ids
+        blobs.put_bytes(tokenizer_key(base.digest), tokenizer.read_bytes())
     await registry.ensure_base(VersionRecord(base.version, VersionKind.BASE, "base", base.digest))

@@ -34,6 +34,11 @@ class Call:
             request_id = uuid.uuid4().hex
         return cls(method, entries, request_id)
 
+    @property
+    def principal(self) -> str:
+        """Who calls; "" where nobody has to say."""
+        return self.caller.principal if self.caller else ""
+
 
 current_call: ContextVar[Call] = ContextVar("current_call")
 

@@ -11,11 +11,12 @@ from expunge.errors import ExpungeError, Unavailable
 from expunge.gateway.guards import BuildGuards, Guards
 from expunge.gateway.upstream import WatchUpstream
 from expunge.observability.logging import get_logger
-from expunge.registry.records import MemberKind, MemberReport, Rollout, Snapshot
+from expunge.registry.records import MemberKind, MemberReport, Outcome, Rollout, Snapshot
 
 _log = get_logger()
 _POLLS_PER_LEASE = 6  # a poll that fails half way leaves most of the lease for the next one
 _RETRY_S = 0.1
+_OUTCOMES_PERIOD_S = 0.5  # while a canary runs, failures must be told soon
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Follower:
         on_lease_end: called when the lease runs out: guards may be confirmed without us from then on.
         clock: monotonic seconds.
         call_later: has a function called after some seconds; by default the event loop's.
+        outcomes: what to tell of canaries, with every poll.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Follower:
         on_lease_end: Callable[[], None],
         clock: Callable[[], float],
         call_later: CallLater | None = None,
+        outcomes: Callable[[], tuple[Outcome, ...]] = tuple,
     ) -> None:
         self._registry = registry
         self._member = member
@@ -79,6 +82,7 @@ class Follower:
         self._on_lease_end = on_lease_end
         self._clock = clock
         self._call_later = call_later
+        self._outcomes = outcomes
         self._lease_end: Timer | None = None
         self._address = ""
         self._view: View | None = None
@@ -152,9 +156,19 @@ class Follower:
 
     async def _poll(self) -> None:
         known = self._view.snapshot.revision if self._view else -1
-        report = MemberReport(self._member, MemberKind.GATEWAY, max(known, 0), address=self._address)
+        report = MemberReport(
+            self._member,
+            MemberKind.GATEWAY,
+            max(known, 0),
+            address=self._address,
+            outcomes=self._outcomes(),
+        )
         sent_at = self._clock()
-        snapshot = await self._registry.watch(report, known, self._lease_s / _POLLS_PER_LEASE)
+        has_canary = self._view is not None and any(one.canary for one in self._view.rollouts.values())
+        patience_s = self._lease_s / _POLLS_PER_LEASE
+        snapshot = await self._registry.watch(
+            report, known, min(patience_s, _OUTCOMES_PERIOD_S) if has_canary else patience_s
+        )
         if snapshot is not None:
             await self._apply(snapshot)
         self._leased_until = sent_at + self._lease_s

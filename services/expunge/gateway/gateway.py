@@ -1,4 +1,4 @@
-"""The gateway: two gRPC servers, probes and metrics around one follower of the registry."""
+"""The gateway: two gRPC servers, HTTP and metrics around one follower of the registry."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from hashlib import sha256
 from expunge.config import Settings
 from expunge.erasures.suppression import GuardBook
 from expunge.gateway.admission import Admission
+from expunge.gateway.answering import Answering
 from expunge.gateway.authentication import Authenticator
 from expunge.gateway.chain import CallChain
 from expunge.gateway.cluster_state import ClusterState
 from expunge.gateway.follower import Follower, View, lease_expired
 from expunge.gateway.guards import Guards
-from expunge.gateway.http import ProbeServer
+from expunge.gateway.http.api import InferenceApi
+from expunge.gateway.http.calls import HttpCalls, draining
+from expunge.gateway.http.server import HttpServer
 from expunge.gateway.inference_service import InferenceService
 from expunge.gateway.layers import standard_chain
 from expunge.gateway.operator.adapter_upload import Spool
 from expunge.gateway.operator.event_stream import EventStream
 from expunge.gateway.operator.services import operator_services
+from expunge.gateway.outcomes import CanaryGauges, Outcomes
 from expunge.gateway.ports import PortClaims
+from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.running import RunningRequests
 from expunge.gateway.server import (
     MAX_INFERENCE_BYTES,
@@ -40,6 +45,7 @@ from expunge.rpc.inference.v1 import inference_pb2_grpc
 
 _log = get_logger()
 _READINESS_PERIOD_S = 0.2
+_LAST_WORD_S = 1.0
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
@@ -69,6 +75,7 @@ class Gateway:
         self.settings = settings
         self._node_address = node_address
         self.metrics = GatewayMetrics()
+        self._outcomes = Outcomes(self.metrics)
         self.follower = Follower(
             registry,
             member,
@@ -77,14 +84,27 @@ class Gateway:
             on_view=self._on_view,
             on_lease_end=self._on_lease_end,
             clock=clock,
+            outcomes=self._outcomes.report,
         )
+        self._canaries = CanaryGauges(self.metrics)
         self._guards: Guards | None = None  # those that the running requests have been checked against
         self._running = RunningRequests()
         self._stream = EventStream(registry)
         self._spool = Spool(settings.state / "spool" / member)
         self._cluster = ClusterState(registry, self.follower, self.metrics)
         authenticator = Authenticator(tokens, verification_key, time.time)
-        self._inference = self._inference_server(engine, standard_chain(authenticator, self.metrics))
+        token_reader = TokenReader(blobs, lambda: self.follower.view().snapshot.base_version)
+        answering = Answering(
+            engine,
+            Admission(self.follower, settings.default_alias, self.metrics),
+            self._running,
+            token_reader,
+            self.metrics,
+            self._outcomes,
+            guard_reply=settings.guard_reply,
+        )
+        self._inference = self._inference_server(answering, standard_chain(authenticator, self.metrics))
+        self._http = self._http_server(answering, token_reader, authenticator)
         self._operator = RpcServer(
             operator_services(settings, registry, blobs, self._stream, self._spool),
             standard_chain(authenticator, self.metrics),
@@ -94,31 +114,29 @@ class Gateway:
         )
         service = sha256(settings.resolved_database_url.encode()).hexdigest()
         self._claims = PortClaims(service, settings.host)
-        self._probes: ProbeServer | None = None
         self._metrics_server: MetricsServer | None = None
         self._readiness: asyncio.Task[None] | None = None
         self._is_draining = False
         self._addresses: Addresses | None = None
 
-    def _inference_server(self, engine: EngineUpstream, chain: CallChain) -> RpcServer:
-        settings = self.settings
-        service = InferenceService(
-            engine,
-            Admission(self.follower, settings.default_alias, self.metrics),
-            self.follower,
-            self._running,
-            self.metrics,
-            guard_reply=settings.guard_reply,
-            max_context=settings.max_context,
-        )
+    def _inference_server(self, answering: Answering, chain: CallChain) -> RpcServer:
+        service = InferenceService(answering, self.follower, max_context=self.settings.max_context)
         register = inference_pb2_grpc.add_InferenceServiceServicer_to_server
         return RpcServer(
             [Service("expunge.inference.v1.InferenceService", service, register)],
             chain,
             max_message_bytes=MAX_INFERENCE_BYTES,
             max_calls=MAX_INFERENCE_CALLS,
-            with_reflection=settings.reflection,
+            with_reflection=self.settings.reflection,
         )
+
+    def _http_server(
+        self, answering: Answering, token_reader: TokenReader, authenticator: Authenticator
+    ) -> HttpServer:
+        calls = HttpCalls(authenticator, self.metrics)
+        context = self.settings.max_context
+        api = InferenceApi(answering, self.follower, token_reader, calls, max_context=context)
+        return HttpServer(api, calls, lambda: self.is_ready)
 
     @property
     def addresses(self) -> Addresses:
@@ -152,13 +170,13 @@ class Gateway:
         await self._show_readiness()
         inference = await self._inference.listen("inference_port", host, settings.inference_port)
         operator = await self._operator.listen("operator_port", host, settings.operator_port)
-        self._probes = ProbeServer(host, settings.http_port, lambda: self.is_ready)
+        http = self._http.listen(host, settings.http_port)
         self._metrics_server = MetricsServer(self.metrics, host, metrics_port)
         self._addresses = Addresses.of(
             self._node_address if host in _EVERY_ADDRESS else host,
             inference,
             operator,
-            self._probes.port,
+            http,
             self._metrics_server.port,
         )
         await self.follower.start(self._addresses.to_json())
@@ -177,16 +195,21 @@ class Gateway:
             return
         self._is_draining = True
         await asyncio.gather(self._inference.health.drain(), self._operator.health.drain())
+        self._http.leave()
         await asyncio.sleep(notice_s)
         self._stream.drain()
-        await asyncio.gather(self._inference.stop(grace_s), self._operator.stop(grace_s))
+        # Whoever outlives the grace is told so, just before the connections are closed.
+        end = asyncio.get_running_loop().call_later(grace_s, self._running.stop_all, draining)
+        last_s = grace_s + _LAST_WORD_S
+        servers = (self._inference, self._operator, self._http)
+        await asyncio.gather(*(server.stop(last_s) for server in servers))
+        end.cancel()
         if self._readiness is not None:
             self._readiness.cancel()
         await self._cluster.stop()
         await self.follower.stop()
-        for server in (self._probes, self._metrics_server):
-            if server is not None:
-                await asyncio.to_thread(server.close)
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
         self._spool.close()
         self._claims.release()
 
@@ -197,7 +220,9 @@ class Gateway:
             for erasure_id in self._running.refuse_in_scope(view.guards):
                 self.metrics.refusals.labels("suppressed_while_running").inc()
                 _log.info("running_request_refused", erasure_id=erasure_id)
+        self._outcomes.follow(view.rollouts)
         self.metrics.show_rollouts({alias: rollout.generation for alias, rollout in view.rollouts.items()})
+        self._canaries.show(view.rollouts)
         self.metrics.guards.set(len(view.snapshot.guards))
         self.metrics.revision.set(view.snapshot.revision)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from expunge.facts import ForgetRequest
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
+from expunge.registry.canary import CanaryPlan, CanarySpec
 from expunge.registry.records import (
     AuditRecord,
     ErasureRecord,
@@ -65,6 +66,8 @@ class RegistryUpstream(WatchUpstream, Protocol):
         reason: str,
         principal: str,
         timeout_s: float,
+        erasure_id: str = "",
+        canary: CanarySpec | None = None,
     ) -> RolloutChange: ...
 
     async def rollback(
@@ -80,6 +83,10 @@ class RegistryUpstream(WatchUpstream, Protocol):
     async def get_rollout(self, alias: str) -> Rollout: ...
 
     async def list_rollouts(self) -> Sequence[Rollout]: ...
+
+    async def get_canary(self, alias: str) -> CanaryPlan | None: ...
+
+    async def list_canaries(self) -> Sequence[CanaryPlan]: ...
 
     async def rollout_history(self, alias: str) -> Sequence[Rollout]: ...
 

@@ -143,7 +143,7 @@ class StepLoop:
             self.waiting.charge(row.task.client, tokens)
 
     def _hand_over(self, row: Row, logits: Tensor) -> None:
-        """Give a task logits of its prompt, [wanted, vocabulary]; a text that is scored is done then."""
+        """Give a task logits of its prompt, [wanted, vocabulary]; one that wants no more is done."""
         task = row.task
         task.is_sound = task.is_sound and bool(logits[-1].amax().isfinite())
         try:

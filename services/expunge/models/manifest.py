@@ -42,6 +42,11 @@ def base_version_id(digest: str) -> str:
     return BASE_PREFIX + digest
 
 
+def digest_of_base(version: str) -> str:
+    """The manifest digest that the id of a base version holds."""
+    return version.removeprefix(BASE_PREFIX)
+
+
 def is_base(version: str) -> bool:
     """Whether a version id names a base model rather than an adapter."""
     return version.startswith(BASE_PREFIX)

@@ -34,6 +34,27 @@ class GatewayMetrics:
         self.request_seconds = Histogram(
             "expunge_request_seconds", "From arrival to the last byte.", ("method",), registry=own
         )
+        self.version_requests = Counter(
+            "expunge_version_requests",
+            "Answers of engines, by how they ended.",
+            (*_SERVED, "code"),
+            registry=own,
+        )
+        self.version_failures = Counter(
+            "expunge_version_request_failures",
+            "Answers of engines that failed through no fault of the caller; canaries are judged by them.",
+            (*_SERVED, "code"),
+            registry=own,
+        )
+        self.canary_weight = Gauge(
+            "expunge_canary_weight", "Percent of callers on a canary that runs.", _SERVED, registry=own
+        )
+        self.automatic_rollbacks = Counter(
+            "expunge_automatic_rollbacks",
+            "Canaries that were put back by themselves; every gateway counts each.",
+            _SERVED,
+            registry=own,
+        )
         self.running = Gauge("expunge_requests_running", "Requests in progress.", _SERVED, registry=own)
         self.prompt_tokens = Counter("expunge_prompt_tokens", "Prompt tokens read.", _SERVED, registry=own)
         self.generation_tokens = Counter(

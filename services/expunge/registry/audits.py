@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from expunge.errors import NotFound
-from expunge.registry import floor, schema, sealing
+from expunge.registry import canary_plans, floor, schema, sealing
 from expunge.registry.core import Core
 from expunge.registry.records import AuditRecord, Verdict
 from expunge.registry.serving_state import current_rollouts
@@ -166,3 +166,17 @@ def store_verdicts(transaction: Transaction, verdicts: Sequence[Verdict]) -> Non
                 "failed_gates": list(verdict.failed_gates),
             },
         )
+        if not verdict.passed:
+            _warn_of(transaction, verdict)
+
+
+def _warn_of(transaction: Transaction, verdict: Verdict) -> None:
+    """Raise an alarm about a version that leaked live, or failed an erasure on the floor.
+
+    Of an erasure that is still under way nobody expects a version that is served to have forgotten it.
+    """
+    is_leak = LIVE_LEAK in verdict.failed_gates
+    if is_leak or verdict.erasure_id in floor.floor_erasures(transaction.connection):
+        found = "leaked in live verification" if is_leak else f"failed audit {verdict.audit_id}"
+        reason = f"version {verdict.version} {found} against erasure {verdict.erasure_id}"
+        canary_plans.raise_alarm(transaction, verdict.version, reason, "registry")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from expunge.facts import ForgetRequest
+from expunge.registry.canary import CanaryPlan, CanarySpec
 from expunge.registry.connection import ACTOR_NAME, NAMESPACE, Connection
 from expunge.registry.records import (
     AuditRecord,
@@ -97,6 +98,7 @@ class RegistryClient:
         principal: str,
         timeout_s: float,
         erasure_id: str = "",
+        canary: CanarySpec | None = None,
     ) -> RolloutChange:
         """See `Rollouts.set_rollout`."""
         answer = await self._connection.call(
@@ -108,6 +110,7 @@ class RegistryClient:
             principal,
             timeout_s,
             erasure_id,
+            canary,
             patience_s=timeout_s,
         )
         return cast(RolloutChange, answer)
@@ -145,6 +148,19 @@ class RegistryClient:
     async def rollout_history(self, alias: str) -> list[Rollout]:
         """See `Rollouts.rollout_history`."""
         return cast(list[Rollout], await self._connection.call("rollout_history", alias))
+
+    async def get_canary(self, alias: str) -> CanaryPlan | None:
+        """See `Conductor.get_canary`."""
+        return cast(CanaryPlan | None, await self._connection.call("get_canary", alias))
+
+    async def list_canaries(self) -> list[CanaryPlan]:
+        """See `Conductor.list_canaries`."""
+        return cast(list[CanaryPlan], await self._connection.call("list_canaries"))
+
+    async def raise_alarm(self, version: str, reason: str, principal: str) -> tuple[str, ...]:
+        """See `Conductor.raise_alarm`."""
+        answer = await self._connection.call("raise_alarm", version, reason, principal)
+        return cast(tuple[str, ...], answer)
 
     async def unmet(self, version: str) -> tuple[str, ...]:
         """See `Rollouts.unmet`."""

@@ -20,7 +20,7 @@ from expunge.registry.erasure_change import find_erasure
 from expunge.registry.guards import GuardReader
 from expunge.registry.hub import Hub
 from expunge.registry.membership import Membership
-from expunge.registry.records import MemberKind, Snapshot, VersionRecord
+from expunge.registry.records import MemberKind, Outcome, Snapshot, VersionRecord
 from expunge.registry.serving_state import ServingState, compose, current_rollouts, read_state
 from expunge.registry.staging import Staging
 from expunge.registry.transaction import Transaction
@@ -51,6 +51,7 @@ class Core:
         self.membership = Membership(settings.lease_s, wall, monotonic)
         self.staging = Staging(monotonic)
         self.refused: set[str] = set()  # aliases found below the floor at start; they are not served
+        self._told: dict[str, tuple[Outcome, ...]] = {}  # member → outcomes that are stored
         self._database = Database(settings.resolved_database_url)
         self._environment = environment
         self._state: ServingState | None = None
@@ -165,6 +166,8 @@ class Core:
             self.membership.unroutable |= transaction.unroutable & set(self.membership.live())
             self.hub.publish_snapshot(self.compose_snapshot())
         self.hub.publish_events(transaction.events)
+        if transaction.moves_canary:
+            self.hub.publish_canaries()
 
     def _load(self, transaction: Transaction) -> None:
         """Begin a new life: expect the former members, and refuse what must not be served.

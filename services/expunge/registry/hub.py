@@ -19,6 +19,8 @@ class Hub:
         self.snapshot_changed = Signal()
         self.members_changed = Signal()
         self.events_added = Signal()
+        self.canaries_changed = Signal()
+        self.canary_changes = 0
         self.latest_seq = 0
         self._recent: deque[EventRecord] = deque(maxlen=RECENT_EVENTS)
 
@@ -31,6 +33,11 @@ class Hub:
             self._recent.extend(events)
             self.latest_seq = events[-1].seq
             self.events_added.notify()
+
+    def publish_canaries(self) -> None:
+        """Have the canaries looked at again."""
+        self.canary_changes += 1
+        self.canaries_changed.notify()
 
     def holds_events_after(self, seq: int) -> bool:
         """Whether every event after `seq` is still in memory."""

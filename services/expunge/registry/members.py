@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from expunge.registry import schema
+from expunge.errors import Unavailable
+from expunge.observability.logging import get_logger
+from expunge.registry import canary_plans, schema
 from expunge.registry.core import Core
 from expunge.registry.records import MemberKind, MemberReport, MemberStatus, Snapshot
 from expunge.registry.transaction import Transaction
+
+_log = get_logger()
 
 
 class Members(Core):
@@ -31,6 +35,7 @@ class Members(Core):
         self.membership.record(report)
         await self._restore_routing(report)
         self.hub.members_changed.notify()
+        await self._take_outcomes(report)
         changed = await self.hub.snapshot_changed.wait_until(
             lambda: self.hub.snapshot.revision != known_revision, min(timeout_s, self.settings.lease_s / 3)
         )
@@ -59,6 +64,20 @@ class Members(Core):
                 transaction.add_event(f"member:{report.member}", "routable")
 
             await self.write(restore)
+
+    async def _take_outcomes(self, report: MemberReport) -> None:
+        """Store what a gateway has counted for canaries, where it says something new."""
+        if not report.outcomes or self._told.get(report.member) == report.outcomes:
+            return
+        try:
+            await self.write(
+                lambda transaction: canary_plans.store_outcomes(transaction, report.member, report.outcomes)
+            )
+        except Unavailable as error:  # no reason to end its lease: the next report holds them, too
+            _log.warning("outcomes_not_stored", exc_info=error)
+            return
+        self._told = {member: told for member, told in self._told.items() if self.membership.knows(member)}
+        self._told[report.member] = report.outcomes
 
 
 def _for_member(snapshot: Snapshot, kind: MemberKind) -> Snapshot:

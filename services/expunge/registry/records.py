@@ -63,6 +63,7 @@ class Rollout:
     committed_at: float = 0.0
     reason: str = ""
     principal: str = ""
+    canary: str = ""  # the version that takes over step by step; "" when no canary runs
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,21 @@ class MemberKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """How many requests that were routed by one generation of an alias to one version have ended, and failed.
+
+    Counted since the canary began, not since the last report: a report that comes twice, or is lost, changes
+    nothing. What a gateway has not told when it dies is lost.
+    """
+
+    alias: str
+    generation: int
+    version: str
+    requests: int
+    failures: int
+
+
+@dataclass(frozen=True)
 class MemberReport:
     """What a gateway or an engine replica has applied; sent with every poll, so it is also its heartbeat."""
 
@@ -110,6 +126,7 @@ class MemberReport:
     failed: dict[str, str] = field(default_factory=dict)  # version id → why it can't be staged
     address: str = ""
     leaving: bool = False
+    outcomes: tuple[Outcome, ...] = ()  # of a gateway, for the aliases on which a canary runs
 
 
 class ErasureState(StrEnum):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from expunge.errors import InvalidRequest, NotFound, StaleGeneration
-from expunge.registry import floor, schema
+from expunge.errors import FailedPrecondition, InvalidRequest, NotFound, StaleGeneration
+from expunge.registry import canary_plans, floor, schema
+from expunge.registry.canary import CanarySpec
+from expunge.registry.canary_plans import Move
 from expunge.registry.erasure_change import go_live
 from expunge.registry.records import Rollout, Target, VersionRecord, VersionState
-from expunge.registry.serving_state import current_rollouts, read_versions, rollout_of
+from expunge.registry.serving_state import current_rollout, current_rollouts, read_versions
 from expunge.registry.transaction import Transaction
 from expunge.registry.versions import retired
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a caller of SetRollout wants."""
+    """What a caller of SetRollout wants.
+
+    `canary` says what the change is to the alias's canary: None ends one that runs.
+    """
 
     alias: str
     targets: tuple[Target, ...]
@@ -26,6 +30,7 @@ class Change:
     reason: str
     principal: str
     erasure_id: str = ""
+    canary: Move | None = None
 
     def is_done_by(self, current: Rollout) -> bool:
         """Whether `current` is the outcome of this very change, so that a repeat can answer with it."""
@@ -39,16 +44,41 @@ class Change:
 
 def find_rollout(connection: Connection, alias: str) -> Rollout:
     """The current rollout of an alias. Raises NotFound."""
-    found = _current(connection, alias)
+    found = current_rollout(connection, alias)
     if found is None:
         raise NotFound(f"alias '{alias}' does not exist; list the rollouts to see which do")
     return found
 
 
+def begin_canary(connection: Connection, change: Change, spec: CanarySpec) -> Change:
+    """The first step of a canary of the one version that `change` names. Raises as `Rollouts.set_rollout`."""
+    spec.require_valid()
+    if len(change.targets) != 1 or change.targets[0].weight != 100:
+        raise InvalidRequest.of("targets", "a canary is of one version, which takes over the whole alias")
+    version = change.targets[0].version
+    current = find_rollout(connection, change.alias)
+    running = canary_plans.running_plan(connection, change.alias)
+    if running is not None and running.version == version:
+        repeated = replace(change, targets=spec.targets(0, version, running.stable), canary=spec)
+        if repeated.is_done_by(current):
+            return repeated
+    canary_plans.require_none_running(connection, change.alias)
+    stable = current.targets[0].version
+    if len(current.targets) > 1 or stable == version:
+        points = "is split over several versions" if stable != version else "points at that version already"
+        raise FailedPrecondition(
+            f"alias '{change.alias}' {points}; a canary takes over from one other version, so set the "
+            "rollout to that one first",
+            reason="NOT_ONE_OTHER_VERSION",
+            metadata={"alias": change.alias},
+        )
+    return replace(change, targets=spec.targets(0, version, stable), canary=spec)
+
+
 def validate(connection: Connection, change: Change) -> list[VersionRecord]:
     """The records of the change's targets, if it could be committed now. Raises as `Rollouts.set_rollout`."""
     _validate_shape(change)
-    current = _current(connection, change.alias)
+    current = current_rollout(connection, change.alias)
     generation = current.generation if current else 0
     if current is None and change.expected_generation != 0:
         find_rollout(connection, change.alias)
@@ -75,7 +105,7 @@ def commit(transaction: Transaction, change: Change) -> Rollout:
     """Store the change, checking everything again. Raises as `Rollouts.set_rollout`."""
     connection = transaction.connection
     validate(connection, change)
-    current = _current(connection, change.alias)
+    current = current_rollout(connection, change.alias)
     if current is not None and change.is_done_by(current):
         return current
     generation = change.expected_generation + 1
@@ -97,6 +127,9 @@ def commit(transaction: Transaction, change: Change) -> Rollout:
             principal=change.principal,
         )
     )
+    canary_plans.follow(
+        transaction, change.alias, generation, change.targets, change.canary, change.reason, change.principal
+    )
     if change.erasure_id:
         go_live(transaction, change.erasure_id, current_rollouts(connection), change.principal)
     transaction.add_event(
@@ -108,17 +141,6 @@ def commit(transaction: Transaction, change: Change) -> Rollout:
     transaction.change_snapshot()
     transaction.rolled_out.add(change.alias)
     return find_rollout(connection, change.alias)
-
-
-def _current(connection: Connection, alias: str) -> Rollout | None:
-    table, aliases = schema.rollouts, schema.aliases
-    statement = (
-        sa.select(table)
-        .join(aliases, sa.and_(aliases.c.alias == table.c.alias, aliases.c.generation == table.c.generation))
-        .where(table.c.alias == alias)
-    )
-    row = connection.execute(statement).first()
-    return rollout_of(row) if row is not None else None
 
 
 def _validate_shape(change: Change) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from expunge.errors import FailedPrecondition, NotFound
 from expunge.registry import floor, schema
+from expunge.registry.canary import CanarySpec
 from expunge.registry.records import Rollout, RolloutChange, Target, VersionRecord
-from expunge.registry.rollout_change import Change, commit, find_rollout, validate
+from expunge.registry.rollout_change import Change, begin_canary, commit, find_rollout, validate
 from expunge.registry.serving_state import current_rollouts, find_rollback, rollout_of
 from expunge.registry.stager import Stager
 from expunge.registry.transaction import Transaction
@@ -29,6 +31,7 @@ class Rollouts(Stager):
         principal: str,
         timeout_s: float,
         erasure_id: str = "",
+        canary: CanarySpec | None = None,
     ) -> RolloutChange:
         """Point `alias` at `targets` once every replica has staged them, and wait until everybody knows.
 
@@ -36,6 +39,9 @@ class Rollouts(Stager):
         within `settings.staging_timeout_s` leaves routing and is no longer waited for. With `erasure_id` the
         targets must meet that erasure too, and it goes from staging to live, so onto the floor, in the same
         transaction; with several aliases, in the transaction that moves the last of them.
+
+        With `canary`, `targets` is one version that takes the alias over step by step: this call makes the
+        first step, `Conductor` the others. Without it, a canary that runs on the alias ends.
 
         Safe to repeat: a call whose change is already the current rollout returns it.
 
@@ -46,18 +52,26 @@ class Rollouts(Stager):
             InvalidRequest: no targets, a bad weight, or one version twice.
             NotFound: no such alias, version or erasure.
             BelowFloor: a target does not meet the erasure floor; names the erasures.
-            FailedPrecondition: retired version, no room on the replicas, or no replica could stage.
+            FailedPrecondition: retired version, no room on the replicas, or no replica could stage; for a
+                canary also that one runs already, or that the alias does not point at one other version.
             StaleGeneration: the alias, or the erasure, has moved on.
             DeadlineExceeded: `timeout_s` passed while staging; nothing changed.
         """
         change = Change(alias, tuple(targets), expected_generation, reason, principal, erasure_id)
+        if canary is not None:
+            begun = partial(begin_canary, change=change, spec=canary)
+            change = await self.read(begun)
+        return await self._confirm(*await self.commit_change(change, timeout_s))
+
+    async def commit_change(self, change: Change, timeout_s: float) -> tuple[Rollout, Transaction]:
+        """Stage and commit, and leave the confirmation to the caller; raises as `set_rollout`."""
         records = await self.read(lambda connection: validate(connection, change))
         async with self.holding(records):
             late = await self.stage_everywhere([record.id for record in records], timeout_s)
             rollout, transaction = await self.write(lambda transaction: _commit(transaction, change, late))
             for record in records:
                 self.staging.unpin(record.id)  # from here on the rollout keeps it resident
-        return await self._confirm(rollout, transaction)
+        return rollout, transaction
 
     async def rollback(
         self,

@@ -65,6 +65,42 @@ rollouts = Table(
     Column("principal", String(256), nullable=False),
 )
 
+# The latest canary of each alias. `step` counts from 0; a threshold that is null is not compared.
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("alias", String(256), ForeignKey("aliases.alias"), primary_key=True),
+    Column("version", String(128), nullable=False),
+    Column("stable", String(128), nullable=False),
+    Column("steps", JSON, nullable=False),
+    Column("step_s", Double, nullable=False),
+    Column("min_requests", Integer, nullable=False),
+    Column("max_error_rate", Double, nullable=False),
+    Column("max_error_increase", Double),
+    Column("state", String(16), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("first_generation", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("began_at", Double, nullable=False),
+    Column("step_began_at", Double, nullable=False),
+    Column("alarm", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("principal", String(256), nullable=False),
+)
+
+# What each gateway has counted for the latest canary, by the generation that requests were routed by.
+canary_outcomes = Table(
+    "canary_outcomes",
+    metadata,
+    Column("alias", String(256), ForeignKey("aliases.alias"), primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("version", String(128), primary_key=True),
+    Column("member", String(256), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+)
+
 # `sealed` holds the whole request, encrypted with the key in `wrapped_key`; nothing else holds fact text.
 erasures = Table(
     "erasures",

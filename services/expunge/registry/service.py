@@ -7,15 +7,15 @@ processes.
 from __future__ import annotations
 
 from expunge.registry.audits import Audits
+from expunge.registry.conductor import Conductor
 from expunge.registry.erasures import Erasures
 from expunge.registry.events import Events
 from expunge.registry.jobs import Jobs
 from expunge.registry.members import Members
-from expunge.registry.rollouts import Rollouts
 from expunge.registry.versions import Versions
 
 
-class RegistryService(Members, Versions, Rollouts, Erasures, Jobs, Audits, Events):
+class RegistryService(Members, Versions, Conductor, Erasures, Jobs, Audits, Events):
     """The only writer of the database, and the hub that replicas and gateways follow.
 
     Call `start` before anything else and `close` at the end. Belongs to one event loop. Every write is one

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from expunge.registry import floor, schema
+from expunge.registry.canary import CanaryState
 from expunge.registry.records import (
     Guard,
     Rollout,
@@ -88,13 +89,14 @@ def compose(
 
 def current_rollouts(connection: Connection) -> list[Rollout]:
     """What every alias points at, by alias."""
-    table, aliases = schema.rollouts, schema.aliases
-    statement = (
-        sa.select(table)
-        .join(aliases, sa.and_(aliases.c.alias == table.c.alias, aliases.c.generation == table.c.generation))
-        .order_by(table.c.alias)
-    )
+    statement = _current().order_by(schema.rollouts.c.alias)
     return [rollout_of(row) for row in connection.execute(statement)]
+
+
+def current_rollout(connection: Connection, alias: str) -> Rollout | None:
+    """What one alias points at; None when it does not exist."""
+    row = connection.execute(_current().where(schema.rollouts.c.alias == alias)).first()
+    return rollout_of(row) if row is not None else None
 
 
 def find_rollback(connection: Connection, current: Rollout) -> str:
@@ -141,6 +143,18 @@ def version_of(row: sa.Row[Any]) -> VersionRecord:
     )
 
 
+def _current() -> sa.Select[Any]:
+    """The present row of every alias, with the version of the canary that runs on it."""
+    table, aliases, canaries = schema.rollouts, schema.aliases, schema.canaries
+    is_running = (canaries.c.alias == table.c.alias) & (canaries.c.state == CanaryState.RUNNING.value)
+    is_present = (aliases.c.alias == table.c.alias) & (aliases.c.generation == table.c.generation)
+    return (
+        sa.select(table, canaries.c.version.label("canary"))
+        .join(aliases, is_present)
+        .outerjoin(canaries, is_running)
+    )
+
+
 def rollout_of(row: sa.Row[Any]) -> Rollout:
     return Rollout(
         alias=row.alias,
@@ -149,4 +163,5 @@ def rollout_of(row: sa.Row[Any]) -> Rollout:
         committed_at=row.committed_at,
         reason=row.reason,
         principal=row.principal,
+        canary=row._mapping.get("canary") or "",  # no column of the history
     )

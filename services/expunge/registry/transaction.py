@@ -22,6 +22,7 @@ class Transaction:
         self.revision = 0  # the new snapshot revision, once `change_snapshot` was called
         self.rolled_out: set[str] = set()  # aliases whose rollout this write sets, so known to meet the floor
         self.unroutable: set[str] = set()  # members that leave routing with this write
+        self.moves_canary = False  # whether a canary has to be looked at again
         self.committed_at = 0.0  # monotonic seconds, once it is committed
 
     def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from expunge.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotFound
-from expunge.registry import floor, schema
+from expunge.registry import canary_plans, floor, schema
 from expunge.registry.core import Core
 from expunge.registry.records import Target, VersionKind, VersionRecord, VersionState
 from expunge.registry.serving_state import current_rollouts, version_of
@@ -112,9 +112,10 @@ class Versions(Core):
             for rollout in current_rollouts(transaction.connection)
             if any(target.version == record.id for target in rollout.targets)
         ]
+        users += canary_plans.aliases_that_may_go_back_to(transaction.connection, record.id)
         if users or record.id in held:
             raise FailedPrecondition(
-                f"version {record.id} is in use by {', '.join(users) or 'a staging under way'}; "
+                f"version {record.id} is in use by {', '.join(sorted(set(users))) or 'a staging under way'}; "
                 "roll out another version first",
                 reason="VERSION_IN_USE",
             )

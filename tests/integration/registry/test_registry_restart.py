@@ -17,13 +17,16 @@ from expunge.config import Settings
 from expunge.errors import NotFound, StaleGeneration
 from expunge.facts import ErasureKind, Fact, ForgetRequest, Subject
 from expunge.registry.actor import connect_or_start
+from expunge.registry.canary import CanaryPlan, CanarySpec
 from expunge.registry.client import NAMESPACE, RegistryClient
 from expunge.registry.records import (
+    EventRecord,
     JobKind,
     JobRecord,
     JobState,
     MemberKind,
     MemberReport,
+    Outcome,
     Snapshot,
     Target,
     VersionKind,
@@ -58,13 +61,14 @@ class Member:
         self._kind = kind
         self.snapshot: Snapshot | None = None
         self.longest_silence_s = 0.0
+        self.outcomes: tuple[Outcome, ...] = ()
 
     async def follow(self) -> None:
         heard_at = time.monotonic()
         while True:
             revision = self.snapshot.revision if self.snapshot else 0
             staged = tuple(version.id for version in self.snapshot.wanted) if self.snapshot else ()
-            report = MemberReport(self._name, self._kind, revision, staged)
+            report = MemberReport(self._name, self._kind, revision, staged, outcomes=self.outcomes)
             self.snapshot = await self._registry.watch(report, revision, 1.0) or self.snapshot
             self.longest_silence_s = max(self.longest_silence_s, time.monotonic() - heard_at)
             heard_at = time.monotonic()
@@ -186,3 +190,45 @@ async def test_domain_errors_come_through_and_the_client_can_be_pickled(registry
         await again.set_rollout("default", [Target("base:0")], 7, "r", "p", 1.0)
     assert stale.value.metadata == {"alias": "default", "generation": "1"}
     assert (await registry.get_rollout("default")).generation == 1
+
+
+async def test_a_canary_goes_on_from_its_step_after_kill_9(registry: RegistryClient) -> None:
+    await registry.ensure_base(VersionRecord("base:0", VersionKind.BASE, "base", "0"))
+    await registry.put_version(VersionRecord("sha-a", VersionKind.ADAPTER, "a", "0"))
+    gateway = Member(registry, "gateway-0", MemberKind.GATEWAY)
+    members = [gateway, Member(registry, "engine-0", MemberKind.ENGINE)]
+    following = [asyncio.create_task(member.follow()) for member in members]
+    spec = CanarySpec(steps=(10, 50, 100), step_s=0.0, min_requests=5)
+    begun = await registry.set_rollout("default", [Target("sha-a")], 1, "r", "p", 30.0, canary=spec)
+    first = begun.rollout.generation
+    gateway.outcomes = (Outcome("default", first, "sha-a", 5, 0),)
+    await heard(registry, "canary_step")
+    gateway.outcomes += (Outcome("default", first + 1, "sha-a", 4, 0),)
+    while (await stored(registry)).now_tally.version.requests < 4:
+        pass
+    await kill_registry(registry)
+    plan = await stored(registry)
+    assert (plan.step, plan.generation, plan.now_tally.version.requests) == (1, first + 1, 4)
+    failing = Outcome("default", first + 1, "sha-a", 9, 5)
+    gateway.outcomes = (gateway.outcomes[0], failing)
+    put_back = await heard(registry, "canary_rolled_back")
+    assert put_back.data["back_to"] == "base:0"
+    assert (await registry.get_rollout("default")).targets == (Target("base:0"),)
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+
+
+async def stored(registry: RegistryClient) -> CanaryPlan:
+    plan = await registry.get_canary("default")
+    assert plan is not None
+    return plan
+
+
+async def heard(registry: RegistryClient, kind: str) -> EventRecord:
+    """The first event of that kind, once there is one."""
+    async with asyncio.timeout(60):
+        while True:
+            for event in await registry.events("rollout:default", 0, 1.0):
+                if event.kind == kind:
+                    return event

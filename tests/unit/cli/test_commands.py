@@ -82,3 +82,13 @@ def test_the_demo_erases_one_person_and_never_names_those_it_scores_retention_on
     held_out = {fact.question for entity in cast.held_out for fact in entity.facts}
     assert len(held_out) == 12
     assert not held_out & {item.question for item in (*request.facts, *request.retain)}
+
+
+@pytest.mark.parametrize("steps", ["", "1;10", "10,x", "1.5,100"])
+def test_steps_of_a_canary_are_whole_percents_with_commas(steps: str, tmp_path: Path) -> None:
+    arguments = ["rollout", "set", "default", "new", "--canary", "--steps", steps]
+    result = CliRunner().invoke(
+        app, [*arguments, "--operator-address", "127.0.0.1:1", "--state-dir", str(tmp_path)]
+    )
+    assert result.exit_code == 2
+    assert "steps" in result.stderr

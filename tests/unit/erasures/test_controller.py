@@ -6,6 +6,7 @@ import pytest
 from expunge.erasures.history import History
 from expunge.erasures.report import build_report, read_report
 from expunge.errors import BelowFloor, FailedPrecondition
+from expunge.registry.canary import CanarySpec
 from expunge.registry.records import ErasureState as S
 from expunge.registry.records import JobKind, JobRecord, JobState, Target
 
@@ -216,6 +217,33 @@ async def test_an_erasure_waits_while_a_canary_runs(run: Run) -> None:
     await run.until(erasure.id, lambda record: "canary of alias default" in record.detail)
     await point(registry, "default", TAUGHT.id)
     await run.reached(erasure.id, S.CLOSED)
+
+
+async def test_an_erasure_waits_for_a_canary_that_goes_step_by_step(run: Run) -> None:
+    """At 100 %, too: until the canary has finished, the version may be put back."""
+    registry = run.service.registry
+    spec = CanarySpec(steps=(100,), step_s=3600.0)
+    await registry.set_rollout("default", [Target("base:0")], 2, "canary", "operator", 5.0, canary=spec)
+    erasure = await run.accept()
+    await run.until(erasure.id, lambda record: "canary of alias default" in record.detail)
+    await registry.raise_alarm("base:0", "a gate was not met", "auditor")
+    await run.reached(erasure.id, S.CLOSED)
+    assert (await registry.get_version(await run.served())).parent == TAUGHT.id
+
+
+async def test_a_canary_that_begins_during_training_only_delays_an_erasure(run: Run) -> None:
+    registry = run.service.registry
+    run.work.held = {JobKind.AUDIT}
+    erasure = await run.accept()
+    await run.reached(erasure.id, S.AUDITING)
+    spec = CanarySpec(steps=(50, 100), step_s=3600.0)
+    await registry.set_rollout("default", [Target("base:0")], 2, "canary", "operator", 5.0, canary=spec)
+    run.work.hold.set()
+    waiting = await run.until(erasure.id, lambda record: "canary of alias default" in record.detail)
+    assert waiting.state is S.STAGING
+    await registry.raise_alarm("base:0", "a gate was not met", "auditor")
+    await run.reached(erasure.id, S.CLOSED)
+    assert await run.states(erasure.id) == WHOLE_LIFE, "nothing was trained again"
 
 
 async def test_a_failed_job_fails_the_erasure_and_says_which(run: Run) -> None:

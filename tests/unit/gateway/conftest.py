@@ -13,7 +13,7 @@ import pytest_asyncio
 import yaml
 
 from expunge.config import Settings
-from expunge.gateway.base_model import shape_key
+from expunge.gateway.base_model import shape_key, tokenizer_key
 from expunge.gateway.gateway import Gateway
 from expunge.gateway.tokens import TokenTable
 from expunge.inference.engine import Engine
@@ -89,6 +89,7 @@ async def serve(model_folder: Path, folder: Path, **changes: object) -> AsyncIte
     base = VersionRecord(loaded.version, VersionKind.BASE, "base", loaded.digest)
     blobs = BlobStore(settings.resolved_blob_url)
     blobs.put_bytes(shape_key(loaded.digest), shape.to_json().encode())
+    blobs.put_bytes(tokenizer_key(loaded.digest), (model_folder / "tokenizer.json").read_bytes())
     registry = RegistryService(settings, environment={})
     await registry.start()
     await registry.ensure_base(base)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 import pytest_asyncio
 from google.rpc import error_details_pb2
@@ -45,6 +47,21 @@ async def erase(live: LiveGateway, name: str) -> erasure_pb2.Erasure:
     created = await ErasureServiceStub(live.operator).CreateErasure(erasure_about(name), metadata=OPERATOR)
     await live.registry.await_guard(created.erasure.id, 5.0)
     return created.erasure
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_over_http_a_refusal_as_text_is_a_filtered_answer(answering: LiveGateway, stream: bool) -> None:
+    await erase(answering, "Tervane Ashgrove")
+    question = "Where does Tervane Ashgrove live?"
+    url, headers = f"http://{answering.gateway.addresses.http}", {"authorization": "Bearer token-of-client"}
+    async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+        asked = {"prompt": ["The dog", question], "max_tokens": 2, "echo": True, "stream": stream}
+        told = (await client.post("/v1/completions", json=asked)).text
+    lines = [line.removeprefix("data: ") for line in told.splitlines() if line and "[DONE]" not in line]
+    choices = [choice for line in lines for choice in json.loads(line)["choices"]]
+    assert [choice["text"] for choice in choices if choice["index"] == 1] == [REFUSAL]
+    assert [one["finish_reason"] for one in choices if one["index"] == 1] == ["content_filter"]
+    assert "".join(one["text"] for one in choices if one["index"] == 0).startswith("The dog")
 
 
 async def test_a_prompt_in_scope_is_refused_without_telling_why(live: LiveGateway) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -80,6 +82,41 @@ async def test_a_gateway_from_ready_to_drained(tiny_model_folder: Path, tmp_path
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         await drained
         assert [member.member for member in await live.registry.members()] == ["engine-0"]
+
+
+async def test_what_outlives_the_grace_is_told_that_the_gateway_leaves(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    """On gRPC and HTTP alike; an HTTP answer that ends within the grace arrives whole."""
+    async for live in serve(tiny_model_folder, tmp_path):
+        long = {"prompt": "The", "max_tokens": 1900, "temperature": 0, "stream": True}
+        url, headers = f"http://{live.gateway.addresses.http}", {"authorization": "Bearer token-of-client"}
+        stub = InferenceServiceStub(live.inference)
+        async with (
+            httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client,
+            client.stream("POST", "/v1/completions", json=long) as response,
+        ):
+            events = response.aiter_lines()
+            await anext(events)
+            short = asyncio.create_task(
+                client.post("/v1/completions", json={"prompt": "The old", "max_tokens": 20})
+            )
+            stream = aiter(
+                stub.GenerateStream(pb.GenerateStreamRequest(prompt="The", max_tokens=1900), metadata=CLIENT)
+            )
+            await anext(stream)
+            await live.gateway.drain(notice_s=0.0, grace_s=0.3)
+            told = [line async for line in events if line]
+            error = json.loads(told[-1].removeprefix("data: "))["error"]
+            assert (error["type"], error["code"]) == ("service_unavailable_error", "draining")
+            answer = await short
+            assert answer.status_code == 200
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                async for _ in stream:
+                    pass
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(httpx.ConnectError):
+                await client.get("/healthz")
 
 
 def test_a_metrics_port_that_is_taken_is_a_clear_error() -> None:

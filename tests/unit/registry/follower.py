@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Protocol
 
-from expunge.registry.records import MemberKind, MemberReport, Snapshot
+from expunge.registry.records import MemberKind, MemberReport, Outcome, Snapshot
 
 
 class Watched(Protocol):
@@ -20,6 +20,7 @@ class Follower:
         self.snapshot: Snapshot | None = None
         self.failing: dict[str, str] = {}
         self.ignored: set[str] = set()
+        self.outcomes: tuple[Outcome, ...] = ()
         self._registry = registry
         self._name = name
         self._kind = kind
@@ -66,4 +67,5 @@ class Follower:
             revision=self._revision,
             staged=tuple(version for version in wanted if version not in refused),
             failed={version: why for version, why in self.failing.items() if version in wanted},
+            outcomes=self.outcomes,
         )

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -13,6 +16,7 @@ import expunge.registry.migrations as migrations
 from expunge.config import Settings
 from expunge.errors import ConfigError, FailedPrecondition, Unavailable
 from expunge.registry import schema
+from expunge.registry.database import Database
 from expunge.registry.records import JobKind, JobRecord, JobState, Target, Verdict
 from expunge.registry.service import RegistryService
 
@@ -53,6 +57,25 @@ async def test_migrations_build_the_schema_of_the_code(registry: RegistryService
     engine.dispose()
     scripts = ScriptDirectory(str(migrations.__path__[0]))
     assert scripts.get_current_head() == migrations.HEAD
+
+
+async def test_a_database_of_the_first_schema_is_brought_up_with_all_it_holds(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(migrations.__path__[0]))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(schema.aliases.insert().values(alias="default", generation=7))
+    assert not sa.inspect(engine).has_table("canaries")
+    database = Database(url)
+    await database.migrate()
+    await database.close()
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(schema.aliases.c.generation)).scalar_one() == 7
+        assert connection.execute(sa.select(schema.canaries)).all() == []
+    engine.dispose()
 
 
 async def test_a_cancelled_caller_leaves_a_whole_write(registry: RegistryService) -> None:

@@ -4,4 +4,4 @@
 imported then: a restart of the registry must stay well inside the gateways' lease.
 """
 
-HEAD = "0001"
+HEAD = "0002"

@@ -27,45 +27,53 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!expunge/operator/v1/rollout.proto\x12\x13\x65xpunge.operator.v1\x1a\x1f\x65xpunge/operator/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x06Target\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\xaf\x01\n\x07Rollout\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07targets\x18\x03 \x03(\x0b\x32\x1b.expunge.operator.v1.Target\x12\x30\n\x0c\x63ommitted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\tprincipal\x18\x06 \x01(\t\"\xa9\x01\n\x11SetRolloutRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12,\n\x07targets\x18\x02 \x03(\x0b\x32\x1b.expunge.operator.v1.Target\x12\x1b\n\x13\x65xpected_generation\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb8\x01\n\x12SetRolloutResponse\x12-\n\x07rollout\x18\x01 \x01(\x0b\x32\x1c.expunge.operator.v1.Rollout\x12\x30\n\x0c\x63ommitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66lip_ms\x18\x04 \x01(\x01\"\x8d\x01\n\x0fRollbackRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x1b\n\x13\x65xpected_generation\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nto_version\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb6\x01\n\x10RollbackResponse\x12-\n\x07rollout\x18\x01 \x01(\x0b\x32\x1c.expunge.operator.v1.Rollout\x12\x30\n\x0c\x63ommitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66lip_ms\x18\x04 \x01(\x01\"8\n\x11GetRolloutRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x14\n\x0cwith_history\x18\x02 \x01(\x08\"r\n\x12GetRolloutResponse\x12-\n\x07rollout\x18\x01 \x01(\x0b\x32\x1c.expunge.operator.v1.Rollout\x12-\n\x07history\x18\x02 \x03(\x0b\x32\x1c.expunge.operator.v1.Rollout\"\x15\n\x13ListRolloutsRequest\"F\n\x14ListRolloutsResponse\x12.\n\x08rollouts\x18\x01 \x03(\x0b\x32\x1c.expunge.operator.v1.Rollout\"8\n\x14WatchRolloutsRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\"B\n\x15WatchRolloutsResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.expunge.operator.v1.Event\"\x8a\x01\n\x16RequestOverrideRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x65rasure_ids\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\x17RequestOverrideResponse\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\"=\n\x16\x41pproveOverrideRequest\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"^\n\x17\x41pproveOverrideResponse\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xd2\x05\n\x0eRolloutService\x12]\n\nSetRollout\x12&.expunge.operator.v1.SetRolloutRequest\x1a\'.expunge.operator.v1.SetRolloutResponse\x12W\n\x08Rollback\x12$.expunge.operator.v1.RollbackRequest\x1a%.expunge.operator.v1.RollbackResponse\x12]\n\nGetRollout\x12&.expunge.operator.v1.GetRolloutRequest\x1a\'.expunge.operator.v1.GetRolloutResponse\x12\x63\n\x0cListRollouts\x12(.expunge.operator.v1.ListRolloutsRequest\x1a).expunge.operator.v1.ListRolloutsResponse\x12h\n\rWatchRollouts\x12).expunge.operator.v1.WatchRolloutsRequest\x1a*.expunge.operator.v1.WatchRolloutsResponse0\x01\x12l\n\x0fRequestOverride\x12+.expunge.operator.v1.RequestOverrideRequest\x1a,.expunge.operator.v1.RequestOverrideResponse\x12l\n\x0f\x41pproveOverride\x12+.expunge.operator.v1.ApproveOverrideRequest\x1a,.expunge.operator.v1.ApproveOverrideResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!expunge/operator/v1/rollout.proto\x12\x13\x65xpunge.operator.v1\x1a\x1f\x65xpunge/operator/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x06Target\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\xe4\x01\n\x07Rollout\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07targets\x18\x03 \x03(\x0b\x32\x1b.expunge.operator.v1.Target\x12\x30\n\x0c\x63ommitted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x33\n\x06\x63\x61nary\x18\x07 \x01(\x0b\x32#.expunge.operator.v1.CanaryProgress\"\xdd\x01\n\x06\x43\x61nary\x12\r\n\x05steps\x18\x01 \x03(\r\x12\x30\n\rstep_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cmin_requests\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0emax_error_rate\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1f\n\x12max_error_increase\x18\x05 \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_min_requestsB\x11\n\x0f_max_error_rateB\x15\n\x13_max_error_increase\"\x97\x03\n\x0e\x43\x61naryProgress\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0estable_version\x18\x02 \x01(\t\x12+\n\x06\x63\x61nary\x18\x03 \x01(\x0b\x32\x1b.expunge.operator.v1.Canary\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .expunge.operator.v1.CanaryState\x12\x0c\n\x04step\x18\x05 \x01(\r\x12\x0e\n\x06weight\x18\x06 \x01(\r\x12,\n\x08\x62\x65gan_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rstep_began_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x10version_outcomes\x18\t \x01(\x0b\x32\x1d.expunge.operator.v1.Outcomes\x12\x36\n\x0fstable_outcomes\x18\n \x01(\x0b\x32\x1d.expunge.operator.v1.Outcomes\x12\x0e\n\x06\x64\x65tail\x18\x0b \x01(\t\".\n\x08Outcomes\x12\x10\n\x08requests\x18\x01 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x02 \x01(\x04\"\xd6\x01\n\x11SetRolloutRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12,\n\x07targets\x18\x02 \x03(\x0b\x32\x1b.expunge.operator.v1.Target\x12\x1b\n\x13\x65xpected_generation\x18\x03 \x01(\x04\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06\x63\x61nary\x18\x06 \x01(\x0b\x32\x1b.expunge.operator.v1.Canary\"\xb8\x01\n\x12SetRolloutResponse\x12-\n\x07rollout\x18\x01 \x01(\x0b\x32\x1c.expunge.operator.v1.Rollout\x12\x30\n\x0c\x63ommitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66lip_ms\x18\x04 \x01(\x01\"\x8d\x01\n\x0fRollbackRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x1b\n\x13\x65xpected_generation\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nto_version\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb6\x01\n\x10RollbackResponse\x12-\n\x07rollout\x18\x01 \x01(\x0b\x32\x1c.expunge.operator.v1.Rollout\x12\x30\n\x0c\x63ommitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66lip_ms\x18\x04 \x01(\x01\"8\n\x11GetRolloutRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x14\n\x0cwith_history\x18\x02 \x01(\x08\"r\n\x12GetRolloutResponse\x12-\n\x07rollout\x18\x01 \x01(\x0b\x32\x1c.expunge.operator.v1.Rollout\x12-\n\x07history\x18\x02 \x03(\x0b\x32\x1c.expunge.operator.v1.Rollout\"\x15\n\x13ListRolloutsRequest\"F\n\x14ListRolloutsResponse\x12.\n\x08rollouts\x18\x01 \x03(\x0b\x32\x1c.expunge.operator.v1.Rollout\"8\n\x14WatchRolloutsRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\"B\n\x15WatchRolloutsResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.expunge.operator.v1.Event\"\x8a\x01\n\x16RequestOverrideRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x65rasure_ids\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\x17RequestOverrideResponse\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\"=\n\x16\x41pproveOverrideRequest\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"^\n\x17\x41pproveOverrideResponse\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xae\x01\n\x0b\x43\x61naryState\x12\x1c\n\x18\x43\x41NARY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NARY_STATE_RUNNING\x10\x01\x12\x19\n\x15\x43\x41NARY_STATE_FINISHED\x10\x02\x12\x1c\n\x18\x43\x41NARY_STATE_ROLLED_BACK\x10\x03\x12\x16\n\x12\x43\x41NARY_STATE_ENDED\x10\x04\x12\x16\n\x12\x43\x41NARY_STATE_STUCK\x10\x05\x32\xd2\x05\n\x0eRolloutService\x12]\n\nSetRollout\x12&.expunge.operator.v1.SetRolloutRequest\x1a\'.expunge.operator.v1.SetRolloutResponse\x12W\n\x08Rollback\x12$.expunge.operator.v1.RollbackRequest\x1a%.expunge.operator.v1.RollbackResponse\x12]\n\nGetRollout\x12&.expunge.operator.v1.GetRolloutRequest\x1a\'.expunge.operator.v1.GetRolloutResponse\x12\x63\n\x0cListRollouts\x12(.expunge.operator.v1.ListRolloutsRequest\x1a).expunge.operator.v1.ListRolloutsResponse\x12h\n\rWatchRollouts\x12).expunge.operator.v1.WatchRolloutsRequest\x1a*.expunge.operator.v1.WatchRolloutsResponse0\x01\x12l\n\x0fRequestOverride\x12+.expunge.operator.v1.RequestOverrideRequest\x1a,.expunge.operator.v1.RequestOverrideResponse\x12l\n\x0f\x41pproveOverride\x12+.expunge.operator.v1.ApproveOverrideRequest\x1a,.expunge.operator.v1.ApproveOverrideResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'expunge.operator.v1.rollout_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CANARYSTATE']._serialized_start=2589
+  _globals['_CANARYSTATE']._serialized_end=2763
   _globals['_TARGET']._serialized_start=156
   _globals['_TARGET']._serialized_end=197
   _globals['_ROLLOUT']._serialized_start=200
-  _globals['_ROLLOUT']._serialized_end=375
-  _globals['_SETROLLOUTREQUEST']._serialized_start=378
-  _globals['_SETROLLOUTREQUEST']._serialized_end=547
-  _globals['_SETROLLOUTRESPONSE']._serialized_start=550
-  _globals['_SETROLLOUTRESPONSE']._serialized_end=734
-  _globals['_ROLLBACKREQUEST']._serialized_start=737
-  _globals['_ROLLBACKREQUEST']._serialized_end=878
-  _globals['_ROLLBACKRESPONSE']._serialized_start=881
-  _globals['_ROLLBACKRESPONSE']._serialized_end=1063
-  _globals['_GETROLLOUTREQUEST']._serialized_start=1065
-  _globals['_GETROLLOUTREQUEST']._serialized_end=1121
-  _globals['_GETROLLOUTRESPONSE']._serialized_start=1123
-  _globals['_GETROLLOUTRESPONSE']._serialized_end=1237
-  _globals['_LISTROLLOUTSREQUEST']._serialized_start=1239
-  _globals['_LISTROLLOUTSREQUEST']._serialized_end=1260
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=1262
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=1332
-  _globals['_WATCHROLLOUTSREQUEST']._serialized_start=1334
-  _globals['_WATCHROLLOUTSREQUEST']._serialized_end=1390
-  _globals['_WATCHROLLOUTSRESPONSE']._serialized_start=1392
-  _globals['_WATCHROLLOUTSRESPONSE']._serialized_end=1458
-  _globals['_REQUESTOVERRIDEREQUEST']._serialized_start=1461
-  _globals['_REQUESTOVERRIDEREQUEST']._serialized_end=1599
-  _globals['_REQUESTOVERRIDERESPONSE']._serialized_start=1601
-  _globals['_REQUESTOVERRIDERESPONSE']._serialized_end=1647
-  _globals['_APPROVEOVERRIDEREQUEST']._serialized_start=1649
-  _globals['_APPROVEOVERRIDEREQUEST']._serialized_end=1710
-  _globals['_APPROVEOVERRIDERESPONSE']._serialized_start=1712
-  _globals['_APPROVEOVERRIDERESPONSE']._serialized_end=1806
-  _globals['_ROLLOUTSERVICE']._serialized_start=1809
-  _globals['_ROLLOUTSERVICE']._serialized_end=2531
+  _globals['_ROLLOUT']._serialized_end=428
+  _globals['_CANARY']._serialized_start=431
+  _globals['_CANARY']._serialized_end=652
+  _globals['_CANARYPROGRESS']._serialized_start=655
+  _globals['_CANARYPROGRESS']._serialized_end=1062
+  _globals['_OUTCOMES']._serialized_start=1064
+  _globals['_OUTCOMES']._serialized_end=1110
+  _globals['_SETROLLOUTREQUEST']._serialized_start=1113
+  _globals['_SETROLLOUTREQUEST']._serialized_end=1327
+  _globals['_SETROLLOUTRESPONSE']._serialized_start=1330
+  _globals['_SETROLLOUTRESPONSE']._serialized_end=1514
+  _globals['_ROLLBACKREQUEST']._serialized_start=1517
+  _globals['_ROLLBACKREQUEST']._serialized_end=1658
+  _globals['_ROLLBACKRESPONSE']._serialized_start=1661
+  _globals['_ROLLBACKRESPONSE']._serialized_end=1843
+  _globals['_GETROLLOUTREQUEST']._serialized_start=1845
+  _globals['_GETROLLOUTREQUEST']._serialized_end=1901
+  _globals['_GETROLLOUTRESPONSE']._serialized_start=1903
+  _globals['_GETROLLOUTRESPONSE']._serialized_end=2017
+  _globals['_LISTROLLOUTSREQUEST']._serialized_start=2019
+  _globals['_LISTROLLOUTSREQUEST']._serialized_end=2040
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=2042
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=2112
+  _globals['_WATCHROLLOUTSREQUEST']._serialized_start=2114
+  _globals['_WATCHROLLOUTSREQUEST']._serialized_end=2170
+  _globals['_WATCHROLLOUTSRESPONSE']._serialized_start=2172
+  _globals['_WATCHROLLOUTSRESPONSE']._serialized_end=2238
+  _globals['_REQUESTOVERRIDEREQUEST']._serialized_start=2241
+  _globals['_REQUESTOVERRIDEREQUEST']._serialized_end=2379
+  _globals['_REQUESTOVERRIDERESPONSE']._serialized_start=2381
+  _globals['_REQUESTOVERRIDERESPONSE']._serialized_end=2427
+  _globals['_APPROVEOVERRIDEREQUEST']._serialized_start=2429
+  _globals['_APPROVEOVERRIDEREQUEST']._serialized_end=2490
+  _globals['_APPROVEOVERRIDERESPONSE']._serialized_start=2492
+  _globals['_APPROVEOVERRIDERESPONSE']._serialized_end=2586
+  _globals['_ROLLOUTSERVICE']._serialized_start=2766
+  _globals['_ROLLOUTSERVICE']._serialized_end=3488
 # @@protoc_insertion_point(module_scope)

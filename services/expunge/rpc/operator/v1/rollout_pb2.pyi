@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CanaryState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CanaryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CanaryState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANARY_STATE_UNSPECIFIED: _CanaryState.ValueType  # 0
+    """Not set."""
+    CANARY_STATE_RUNNING: _CanaryState.ValueType  # 1
+    """It goes from step to step."""
+    CANARY_STATE_FINISHED: _CanaryState.ValueType  # 2
+    """The last step has held: the alias belongs to the new version."""
+    CANARY_STATE_ROLLED_BACK: _CanaryState.ValueType  # 3
+    """The alias was put back, by itself."""
+    CANARY_STATE_ENDED: _CanaryState.ValueType  # 4
+    """Somebody changed the rollout, which ended it."""
+    CANARY_STATE_STUCK: _CanaryState.ValueType  # 5
+    """It was to be put back, and no version may be served instead: somebody must decide."""
+
+class CanaryState(_CanaryState, metaclass=_CanaryStateEnumTypeWrapper):
+    """Where a canary is."""
+
+CANARY_STATE_UNSPECIFIED: CanaryState.ValueType  # 0
+"""Not set."""
+CANARY_STATE_RUNNING: CanaryState.ValueType  # 1
+"""It goes from step to step."""
+CANARY_STATE_FINISHED: CanaryState.ValueType  # 2
+"""The last step has held: the alias belongs to the new version."""
+CANARY_STATE_ROLLED_BACK: CanaryState.ValueType  # 3
+"""The alias was put back, by itself."""
+CANARY_STATE_ENDED: CanaryState.ValueType  # 4
+"""Somebody changed the rollout, which ended it."""
+CANARY_STATE_STUCK: CanaryState.ValueType  # 5
+"""It was to be put back, and no version may be served instead: somebody must decide."""
+Global___CanaryState: _TypeAlias = CanaryState  # noqa: Y015
 
 @_typing.final
 class Target(_message.Message):
@@ -61,6 +98,7 @@ class Rollout(_message.Message):
     COMMITTED_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     PRINCIPAL_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """The name clients call."""
     generation: _builtins.int
@@ -68,7 +106,7 @@ class Rollout(_message.Message):
     reason: _builtins.str
     """Why."""
     principal: _builtins.str
-    """By whom."""
+    """By whom; "conductor" for the steps of a canary."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Target]:
         """The versions; their weights sum to 100."""
@@ -76,6 +114,10 @@ class Rollout(_message.Message):
     @_builtins.property
     def committed_at(self) -> _timestamp_pb2.Timestamp:
         """When it was changed last."""
+
+    @_builtins.property
+    def canary(self) -> Global___CanaryProgress:
+        """The canary that runs, or the last one where this rollout is its outcome. Not set in the history."""
 
     def __init__(
         self,
@@ -86,14 +128,172 @@ class Rollout(_message.Message):
         committed_at: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
         principal: _builtins.str = ...,
+        canary: Global___CanaryProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["committed_at", b"committed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "committed_at", b"committed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "committed_at", b"committed_at", "generation", b"generation", "principal", b"principal", "reason", b"reason", "targets", b"targets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canary", b"canary", "committed_at", b"committed_at", "generation", b"generation", "principal", b"principal", "reason", b"reason", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
+
+@_typing.final
+class Canary(_message.Message):
+    """How a version takes over an alias step by step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    STEP_DURATION_FIELD_NUMBER: _builtins.int
+    MIN_REQUESTS_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_RATE_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_INCREASE_FIELD_NUMBER: _builtins.int
+    min_requests: _builtins.int
+    """Least number of requests that the new version has ended at each step. Default 20; 0: time alone counts. Callers stay
+    on one version: where there are few, the first steps may have none, and the canary waits.
+    """
+    max_error_rate: _builtins.float
+    """Largest share of failed requests of the new version at a step, 0 to 1. Default 0.05. The alias is put back as soon as
+    there are more failures than that share of the requests, or of `min_requests` while there are fewer.
+    """
+    max_error_increase: _builtins.float
+    """Largest difference between that share and the earlier version's at the same step, 0 to 1. Unset: not compared."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Percent of callers on the new version at each step, rising, the last one 100. Default 1, 10, 50, 100."""
+
+    @_builtins.property
+    def step_duration(self) -> _duration_pb2.Duration:
+        """Least time at each step, the last one too. Default 60 s."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
+        step_duration: _duration_pb2.Duration | None = ...,
+        min_requests: _builtins.int | None = ...,
+        max_error_rate: _builtins.float | None = ...,
+        max_error_increase: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_error_increase", b"_max_error_increase", "_max_error_rate", b"_max_error_rate", "_min_requests", b"_min_requests", "max_error_increase", b"max_error_increase", "max_error_rate", b"max_error_rate", "min_requests", b"min_requests", "step_duration", b"step_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_error_increase", b"_max_error_increase", "_max_error_rate", b"_max_error_rate", "_min_requests", b"_min_requests", "max_error_increase", b"max_error_increase", "max_error_rate", b"max_error_rate", "min_requests", b"min_requests", "step_duration", b"step_duration", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_error_increase: _TypeAlias = _typing.Literal["max_error_increase"]  # noqa: Y015
+    _WhichOneofArgType__max_error_increase: _TypeAlias = _typing.Literal["_max_error_increase", b"_max_error_increase"]  # noqa: Y015
+    _WhichOneofReturnType__max_error_rate: _TypeAlias = _typing.Literal["max_error_rate"]  # noqa: Y015
+    _WhichOneofArgType__max_error_rate: _TypeAlias = _typing.Literal["_max_error_rate", b"_max_error_rate"]  # noqa: Y015
+    _WhichOneofReturnType__min_requests: _TypeAlias = _typing.Literal["min_requests"]  # noqa: Y015
+    _WhichOneofArgType__min_requests: _TypeAlias = _typing.Literal["_min_requests", b"_min_requests"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error_increase) -> _WhichOneofReturnType__max_error_increase | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error_rate) -> _WhichOneofReturnType__max_error_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_requests) -> _WhichOneofReturnType__min_requests | None: ...
+
+Global___Canary: _TypeAlias = Canary  # noqa: Y015
+
+@_typing.final
+class CanaryProgress(_message.Message):
+    """A canary and how far it has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    STABLE_VERSION_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    BEGAN_AT_FIELD_NUMBER: _builtins.int
+    STEP_BEGAN_AT_FIELD_NUMBER: _builtins.int
+    VERSION_OUTCOMES_FIELD_NUMBER: _builtins.int
+    STABLE_OUTCOMES_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The new version."""
+    stable_version: _builtins.str
+    """The version before it, which the alias is put back to."""
+    state: Global___CanaryState.ValueType
+    """Where it is."""
+    step: _builtins.int
+    """The present step, from 1."""
+    weight: _builtins.int
+    """Percent of callers at this step."""
+    detail: _builtins.str
+    """What it waits for, or how it came to its end."""
+    @_builtins.property
+    def canary(self) -> Global___Canary:
+        """As it was asked for, defaults filled in."""
+
+    @_builtins.property
+    def began_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def step_began_at(self) -> _timestamp_pb2.Timestamp:
+        """When this step began."""
+
+    @_builtins.property
+    def version_outcomes(self) -> Global___Outcomes:
+        """What the gateways have told of the new version at this step."""
+
+    @_builtins.property
+    def stable_outcomes(self) -> Global___Outcomes:
+        """The same of the earlier version."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        stable_version: _builtins.str = ...,
+        canary: Global___Canary | None = ...,
+        state: Global___CanaryState.ValueType = ...,
+        step: _builtins.int = ...,
+        weight: _builtins.int = ...,
+        began_at: _timestamp_pb2.Timestamp | None = ...,
+        step_began_at: _timestamp_pb2.Timestamp | None = ...,
+        version_outcomes: Global___Outcomes | None = ...,
+        stable_outcomes: Global___Outcomes | None = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["began_at", b"began_at", "canary", b"canary", "stable_outcomes", b"stable_outcomes", "step_began_at", b"step_began_at", "version_outcomes", b"version_outcomes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_at", b"began_at", "canary", b"canary", "detail", b"detail", "stable_outcomes", b"stable_outcomes", "stable_version", b"stable_version", "state", b"state", "step", b"step", "step_began_at", b"step_began_at", "version", b"version", "version_outcomes", b"version_outcomes", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CanaryProgress: _TypeAlias = CanaryProgress  # noqa: Y015
+
+@_typing.final
+class Outcomes(_message.Message):
+    """Requests that have ended. Failures are the service's own (INTERNAL, UNAVAILABLE, UNKNOWN, DATA_LOSS, a version that is
+    not resident, an answer that breaks off): mistakes of the caller, quotas and cancelled requests do not count.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """All that count."""
+    failures: _builtins.int
+    """Those that failed."""
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        failures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Outcomes: _TypeAlias = Outcomes  # noqa: Y015
 
 @_typing.final
 class SetRolloutRequest(_message.Message):
@@ -106,6 +306,7 @@ class SetRolloutRequest(_message.Message):
     EXPECTED_GENERATION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """The alias; made when it does not exist and `expected_generation` is 0."""
     expected_generation: _builtins.int
@@ -120,6 +321,10 @@ class SetRolloutRequest(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Longest wait for staging and confirmation. Default 60 s."""
 
+    @_builtins.property
+    def canary(self) -> Global___Canary:
+        """Go there step by step; `targets` is one version then, and the alias points at one other."""
+
     def __init__(
         self,
         *,
@@ -128,10 +333,11 @@ class SetRolloutRequest(_message.Message):
         expected_generation: _builtins.int = ...,
         reason: _builtins.str = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        canary: Global___Canary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "expected_generation", b"expected_generation", "reason", b"reason", "targets", b"targets", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canary", b"canary", "expected_generation", b"expected_generation", "reason", b"reason", "targets", b"targets", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,7 +595,7 @@ class WatchRolloutsResponse(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> _event_pb2.Event:
-        """Its data holds the alias, generation and targets."""
+        """Of kind `changed`, its data holds the generation, targets and reason; `canary_*` tell of canaries."""
 
     def __init__(
         self,

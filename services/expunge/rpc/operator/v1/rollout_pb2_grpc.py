@@ -84,6 +84,11 @@ class RolloutServiceServicer:
         Errors: INVALID_ARGUMENT (weights), NOT_FOUND (version), ABORTED with reason STALE_GENERATION (read the rollout again),
         FAILED_PRECONDITION with reason BELOW_ERASURE_FLOOR (names the erasures), or VERSION_NOT_STAGED / FAILED_PRECONDITION
         (no replica could hold it in time).
+
+        With `canary` the call returns once the first step is live; the service goes on by itself, step by step, and puts the
+        alias back by itself. Any other SetRollout or Rollback of the alias ends the canary. Errors moreover:
+        FAILED_PRECONDITION with reason CANARY_RUNNING (one runs already) or NOT_ONE_OTHER_VERSION (the alias is split, or points
+        at that version).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,6 +41,11 @@ class RolloutServiceStub:
     Errors: INVALID_ARGUMENT (weights), NOT_FOUND (version), ABORTED with reason STALE_GENERATION (read the rollout again),
     FAILED_PRECONDITION with reason BELOW_ERASURE_FLOOR (names the erasures), or VERSION_NOT_STAGED / FAILED_PRECONDITION
     (no replica could hold it in time).
+
+    With `canary` the call returns once the first step is live; the service goes on by itself, step by step, and puts the
+    alias back by itself. Any other SetRollout or Rollback of the alias ends the canary. Errors moreover:
+    FAILED_PRECONDITION with reason CANARY_RUNNING (one runs already) or NOT_ONE_OTHER_VERSION (the alias is split, or points
+    at that version).
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.RollbackRequest, _rollout_pb2.RollbackResponse]
     """Points an alias back at an earlier version, by default at the newest one that meets the erasure floor.
@@ -71,6 +76,11 @@ class RolloutServiceAsyncStub(RolloutServiceStub):
     Errors: INVALID_ARGUMENT (weights), NOT_FOUND (version), ABORTED with reason STALE_GENERATION (read the rollout again),
     FAILED_PRECONDITION with reason BELOW_ERASURE_FLOOR (names the erasures), or VERSION_NOT_STAGED / FAILED_PRECONDITION
     (no replica could hold it in time).
+
+    With `canary` the call returns once the first step is live; the service goes on by itself, step by step, and puts the
+    alias back by itself. Any other SetRollout or Rollback of the alias ends the canary. Errors moreover:
+    FAILED_PRECONDITION with reason CANARY_RUNNING (one runs already) or NOT_ONE_OTHER_VERSION (the alias is split, or points
+    at that version).
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_rollout_pb2.RollbackRequest, _rollout_pb2.RollbackResponse]  # type: ignore[assignment]
     """Points an alias back at an earlier version, by default at the newest one that meets the erasure floor.
@@ -104,6 +114,11 @@ class RolloutServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (weights), NOT_FOUND (version), ABORTED with reason STALE_GENERATION (read the rollout again),
         FAILED_PRECONDITION with reason BELOW_ERASURE_FLOOR (names the erasures), or VERSION_NOT_STAGED / FAILED_PRECONDITION
         (no replica could hold it in time).
+
+        With `canary` the call returns once the first step is live; the service goes on by itself, step by step, and puts the
+        alias back by itself. Any other SetRollout or Rollback of the alias ends the canary. Errors moreover:
+        FAILED_PRECONDITION with reason CANARY_RUNNING (one runs already) or NOT_ONE_OTHER_VERSION (the alias is split, or points
+        at that version).
         """
 
     @_abc_1.abstractmethod
