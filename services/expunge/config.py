@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from expunge.errors import ConfigError, Violation
@@ -98,7 +98,31 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65535, description="Prometheus /metrics port; 0: any free port.")
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
     gateways: int = Field(1, ge=1, description="Gateway replicas, one per node.")
-    engine_replicas: int = Field(1, ge=1, description="Engine replicas.")
+    engine_replicas: int = Field(1, ge=1, description="Engine replicas; with autoscaling, the fewest.")
+    engine_replicas_max: int = Field(
+        0, ge=0, description="Most engine replicas; 0: engine_replicas, that is no autoscaling."
+    )
+    engine_target_ongoing: float = Field(
+        16.0, gt=0, description="Ongoing requests of one replica that autoscaling aims at."
+    )
+    engine_upscale_delay_s: float = Field(
+        5.0, ge=0, description="More replicas start once they have been needed for so long."
+    )
+    engine_downscale_delay_s: float = Field(
+        120.0, ge=0, description="Replicas stop once they have not been needed for so long."
+    )
+    engine_scaling_window_s: float = Field(
+        10.0, gt=0, description="Autoscaling takes the mean of ongoing requests over this time."
+    )
+    engine_prefix_slack: int = Field(
+        8,
+        ge=0,
+        description="A request follows its prompt's beginning to a replica that has at most so many "
+        "requests more than the least busy.",
+    )
+    engine_cpus: float = Field(
+        0.5, gt=0, description="CPUs that Ray sets aside for one replica; its threads are engine_threads."
+    )
     engine_threads: int = Field(
         0,
         ge=0,
@@ -168,6 +192,22 @@ class Settings(BaseSettings):
     erasure_days: int = Field(
         30, ge=1, description="Days until an erasure is due when the operator names no date."
     )
+
+    @field_validator("engine_replicas_max")
+    @classmethod
+    def _is_not_below_the_fewest(cls, most: int, given: ValidationInfo) -> int:
+        fewest = given.data.get("engine_replicas", 1)
+        if 0 < most < fewest:
+            raise ValueError(f"is {most}, fewer than engine_replicas, {fewest}; raise it, or lower the other")
+        return most
+
+    @property
+    def resolved_engine_replicas_max(self) -> int:
+        return self.engine_replicas_max or self.engine_replicas
+
+    @property
+    def has_autoscaling(self) -> bool:
+        return self.resolved_engine_replicas_max > self.engine_replicas
 
     @property
     def resolved_engine_threads(self) -> int:

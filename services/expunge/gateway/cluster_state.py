@@ -61,6 +61,7 @@ class ClusterState:
         members = await self._registry.members()
         self._engines = tuple(member for member in members if member.kind is MemberKind.ENGINE)
         self._metrics.show_engines(engine.staged for engine in self._engines)
+        self._metrics.engine_metrics.show({engine.member: engine.samples for engine in self._engines})
         erasures = [record.state for record in await self._registry.list_erasures()]
         self._metrics.show_erasures({state.value: erasures.count(state) for state in ErasureState})
         self._metrics.lease_seconds.set(self._follower.lease_left_s)

@@ -33,7 +33,7 @@ class GatewayDeployment:
             settings,
             serve.get_replica_context().replica_id.unique_id,
             registry=RegistryClient(lease_s=settings.lease_s),
-            engine=EngineClient(engine),
+            engine=EngineClient(engine, lambda: self._gateway.unroutable),
             blobs=BlobStore(settings.resolved_blob_url),
             tokens=TokenTable.read(settings.resolved_tokens_file),
             verification_key=verification_key(settings),

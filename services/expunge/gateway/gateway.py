@@ -146,6 +146,15 @@ class Gateway:
         return self._addresses
 
     @property
+    def unroutable(self) -> tuple[str, ...]:
+        """Engine replicas that must get no requests.
+
+        Raises:
+            Unavailable: the lease has run out.
+        """
+        return self.follower.view().snapshot.unroutable
+
+    @property
     def is_ready(self) -> bool:
         return not self._is_draining and self._cluster.has_engine
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from expunge.config import Settings
 from expunge.errors import ConfigError, Violation
 from expunge.inference.limits import EngineLimits
+from expunge.inference.observer import EngineObserver, Unobserved
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.stats import EngineStats
 from expunge.registry.records import VersionRecord
@@ -98,17 +99,21 @@ class Backend(ABC):
         """
 
 
-async def open_backend(settings: Settings) -> Backend:
+async def open_backend(settings: Settings, observer: EngineObserver | None = None) -> Backend:
     """The engine that `settings.backend` names, with the base model loaded; `start` it in the event loop.
+
+    Args:
+        settings: which engine, model and sizes.
+        observer: is told what the engine does; vLLM's tells nothing of its steps and of a request's phases.
 
     Raises:
         ModelError: the model can't be loaded.
         ConfigError: the backend's library is not installed.
     """
-    return await _OPENERS[settings.backend](settings)
+    return await _OPENERS[settings.backend](settings, observer or Unobserved())
 
 
-async def _open_torch(settings: Settings) -> Backend:
+async def _open_torch(settings: Settings, observer: EngineObserver) -> Backend:
     from expunge.inference.elastic_threads import ElasticThreads
     from expunge.inference.engine import Engine
     from expunge.models.load import load_model
@@ -119,11 +124,18 @@ async def _open_torch(settings: Settings) -> Backend:
     threads = ElasticThreads(settings.resolved_engine_threads)
     folder = settings.cache / "kernels" if settings.native_kernels else None
     return await _in_passing_thread(
-        partial(Engine, loaded, EngineLimits.of(settings), threads=threads, kernels_folder=folder)
+        partial(
+            Engine,
+            loaded,
+            EngineLimits.of(settings),
+            threads=threads,
+            kernels_folder=folder,
+            observer=observer,
+        )
     )
 
 
-async def _open_vllm(settings: Settings) -> Backend:
+async def _open_vllm(settings: Settings, observer: EngineObserver) -> Backend:
     if find_spec("vllm") is None:
         message = "vllm is not installed; install expunge[vllm] in an environment of its own, or use torch"
         raise ConfigError(f"backend: {message}", violations=[Violation("backend", message)])
@@ -140,13 +152,15 @@ async def _open_vllm(settings: Settings) -> Backend:
             dtype=settings.dtype,
             device="cuda" if settings.engine_gpus else "cpu",
         )
-        return VllmEngine.open(loaded, EngineLimits.of(settings), gpus=settings.engine_gpus)
+        return VllmEngine.open(
+            loaded, EngineLimits.of(settings), gpus=settings.engine_gpus, observer=observer
+        )
 
     return await _in_passing_thread(opened)
 
 
 # Model libraries are imported where an engine is opened: who only names one starts seconds sooner without.
-_OPENERS: Mapping[str, Callable[[Settings], Awaitable[Backend]]] = {
+_OPENERS: Mapping[str, Callable[[Settings, EngineObserver], Awaitable[Backend]]] = {
     "torch": _open_torch,
     "vllm": _open_vllm,
 }

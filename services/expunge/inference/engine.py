@@ -16,6 +16,7 @@ from expunge.inference.codec import TextCodec
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.engine_thread import EngineThread
 from expunge.inference.limits import EngineLimits
+from expunge.inference.observer import EngineObserver, Unobserved
 from expunge.inference.outbox import Outbox
 from expunge.inference.prompts import prompt_tokens, score_tokens
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch, merge
@@ -41,6 +42,7 @@ class Engine(Backend):
         clock: seconds since the epoch, for deadlines.
         threads: adjusts torch's threads before every forward pass; None leaves them alone.
         kernels_folder: where compiled kernels are kept; None: torch alone computes.
+        observer: is told what the engine does.
 
     Raises:
         ModelError: the model can't be served.
@@ -54,6 +56,7 @@ class Engine(Backend):
         clock: Callable[[], float] = time.time,
         threads: ElasticThreads | None = None,
         kernels_folder: Path | None = None,
+        observer: EngineObserver | None = None,
     ) -> None:
         runner = BatchRunner(loaded, limits.slots, limits.max_rank, limits.kv_bytes, threads, kernels_folder)
         self._codec = TextCodec(loaded.model, loaded.tokenizer)
@@ -61,7 +64,8 @@ class Engine(Backend):
         self._kv_blocks = runner.kv.blocks
         self._residents = Residents()
         self._loop = StepLoop(runner, limits, lambda task: self._residents.release(task.version), clock)
-        self._thread = EngineThread(self._loop)
+        self._observer = observer or Unobserved()
+        self._thread = EngineThread(self._loop, self._observer)
         self._staging = Staging(
             loaded, runner.table, self._residents, self._thread, limits.max_rank, self._loop.forget
         )
@@ -156,6 +160,7 @@ class Engine(Backend):
                 items = await outbox.take()
                 batches = [item for item in items if isinstance(item, TokenBatch)]
                 if batches:
+                    task.phases.answer()
                     batch = merge(batches)
                     finish = batch.finish
                     yield batch
@@ -164,6 +169,8 @@ class Engine(Backend):
                     await asyncio.sleep(interval_s)
         finally:
             task.is_cancelled = True
+            phases = task.phases
+            self._observer.request_ended(request.version, phases.queue_s, phases.prefill_s, phases.decode_s)
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         """Log-likelihood of the request's continuation after its context.
@@ -190,8 +197,10 @@ class Engine(Backend):
         )
         try:
             items = await outbox.take()
+            task.phases.answer()
         finally:
             task.is_cancelled = True
+            self._observer.request_ended(request.version, task.phases.queue_s, task.phases.prefill_s, None)
         _raise_first_error(items)
         (result,) = (item for item in items if isinstance(item, ScoreResult))
         return result

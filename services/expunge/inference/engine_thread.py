@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 
 from expunge.errors import ExpungeError, Unavailable
+from expunge.inference.observer import EngineObserver, Unobserved
 from expunge.inference.step_loop import StepLoop
 from expunge.inference.task import Task
 from expunge.observability.logging import get_logger
@@ -16,10 +18,11 @@ _log = get_logger()
 
 
 class EngineThread:
-    """Steps the loop while there is work, and sleeps while there is none."""
+    """Steps the loop while there is work, and sleeps while there is none; `observer` is told of each step."""
 
-    def __init__(self, loop: StepLoop) -> None:
+    def __init__(self, loop: StepLoop, observer: EngineObserver | None = None) -> None:
         self._loop = loop
+        self._observer = observer or Unobserved()
         self._wake = threading.Condition()
         self._calls: list[tuple[Callable[[], None], Future[None]]] = []
         self._is_stopping = False
@@ -79,7 +82,7 @@ class EngineThread:
             while self._wait_for_work():
                 self._make_calls()
                 if self._loop.has_work:
-                    self._loop.step()
+                    self._step()
         except Exception:
             incident = uuid.uuid4().hex
             _log.exception("engine_thread_died", incident=incident)
@@ -91,6 +94,11 @@ class EngineThread:
         for _, done in calls:
             if done.set_running_or_notify_cancel():
                 done.set_exception(error)
+
+    def _step(self) -> None:
+        rows, started = self._loop.stats().running, time.perf_counter()
+        self._loop.step()
+        self._observer.step_taken(time.perf_counter() - started, rows)
 
     def _wait_for_work(self) -> bool:
         with self._wake:

@@ -87,6 +87,8 @@ class StepLoop:
         taking_part = [(row, share) for row, share in zip(rows, shares, strict=True) if share or row.decodes]
         if not taking_part:
             return
+        for row, _ in taking_part:
+            row.task.phases.begin()
         decoding = sum(row.decodes for row in rows)
         started = self._timer()
         self._run(taking_part)

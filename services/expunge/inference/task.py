@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from expunge.errors import DeadlineExceeded, ExpungeError
 from expunge.inference.codec import TextCodec
 from expunge.inference.detokeniser import Detokeniser
+from expunge.inference.phases import Phases
 from expunge.inference.request import (
     FinishReason,
     GenerationRequest,
@@ -46,6 +48,7 @@ class Task(ABC):
         refusal: why it is put out of the waiting queue.
         is_cancelled: set by the caller's side; the engine drops the task before its next step.
         has_ended: set by the engine once nothing more will be delivered.
+        phases: how long it waited and ran; the engine says when its prefill begins.
     """
 
     needs_row: bool
@@ -67,6 +70,7 @@ class Task(ABC):
         self.refusal: ExpungeError | None = None
         self.is_cancelled = False
         self.has_ended = False
+        self.phases = Phases(time.monotonic)
 
     @property
     @abstractmethod

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from expunge.errors import ExpungeError, Unavailable
+from expunge.inference.observer import EngineObserver, Unobserved
+from expunge.observability.engine_metrics import Sample
 from expunge.observability.logging import get_logger
 from expunge.registry.records import MemberKind, MemberReport, Snapshot, VersionKind, VersionRecord
 from expunge.registry.signals import Signal
@@ -68,6 +70,8 @@ class VersionFollower:
         linger_s: how long a version that is no longer wanted still takes requests.
         staging_wait_s: how long a request may wait for its version to be staged.
         sleep: waits for some seconds.
+        observer: is told how staging goes.
+        samples: the replica's metrics as of now; they go with every report.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class VersionFollower:
         linger_s: float = LINGER_S,
         staging_wait_s: float = STAGING_WAIT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        observer: EngineObserver | None = None,
+        samples: Callable[[], tuple[Sample, ...]] = tuple,
     ) -> None:
         self._registry = registry
         self._host = host
@@ -91,6 +97,8 @@ class VersionFollower:
         self._linger_s = linger_s
         self._staging_wait_s = staging_wait_s
         self._sleep = sleep
+        self._observer = observer or Unobserved()
+        self._samples = samples
         self._snapshot: Snapshot | None = None
         self._failed: dict[str, str] = {}
         self._missing_since: dict[str, float] = {}  # active versions not staged, since when
@@ -110,6 +118,7 @@ class VersionFollower:
             revision=self._snapshot.revision if self._snapshot else 0,
             staged=self._host.staged(),
             failed=dict(self._failed),
+            samples=self._samples(),
         )
 
     async def ready(self) -> None:
@@ -200,12 +209,15 @@ class VersionFollower:
         started = self._monotonic()
         while (reason := await self._try_to_stage(record)) is not None:
             self._failed[record.id] = reason
+            self._observer.load_failed()
             _log.warning("staging_failed", member=self._member, version=record.id, detail=reason)
             self._report_soon()
             await self._sleep(RETRY_STAGING_S)
         self._failed.pop(record.id, None)
         del self._staging[record.id]
-        _log.info("staged", member=self._member, version=record.id, seconds=self._monotonic() - started)
+        seconds = self._monotonic() - started
+        self._observer.version_loaded(seconds)
+        _log.info("staged", member=self._member, version=record.id, seconds=seconds)
         self._report_soon()
 
     async def _try_to_stage(self, record: VersionRecord) -> str | None:

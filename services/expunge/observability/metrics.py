@@ -10,6 +10,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from expunge.errors import ConfigError
+from expunge.observability.engine_metrics import EngineCollector
 
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 _INTER_TOKEN_BUCKETS = (
@@ -94,6 +95,9 @@ class GatewayMetrics:
         self.lease_seconds = Gauge(
             "expunge_registry_lease_seconds", "Seconds left of the lease.", registry=own
         )
+
+        self.engine_metrics = EngineCollector()
+        own.register(self.engine_metrics)
 
     def show_rollouts(self, generations: Mapping[str, int]) -> None:
         """Generation by alias; aliases that are gone disappear."""

@@ -139,6 +139,7 @@ class Membership:
                 last_seen=one.last_seen,
                 routable=name not in self.unroutable,
                 leaving=one.report.leaving,
+                samples=one.report.samples,
             )
             for name, one in sorted(self._members.items())
             if name in live

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expunge.facts import ErasureKind, ForgetRequest, Subject
+
+if TYPE_CHECKING:
+    from expunge.observability.engine_metrics import Sample
 
 
 class VersionKind(StrEnum):
@@ -127,6 +130,7 @@ class MemberReport:
     address: str = ""
     leaving: bool = False
     outcomes: tuple[Outcome, ...] = ()  # of a gateway, for the aliases on which a canary runs
+    samples: tuple[Sample, ...] = ()  # metrics of an engine replica, for the gateways to show
 
 
 class ErasureState(StrEnum):
@@ -256,6 +260,7 @@ class MemberStatus:
     last_seen: float
     routable: bool = True
     leaving: bool = False
+    samples: tuple[Sample, ...] = ()  # metrics of an engine replica
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from expunge.config import Settings
 from expunge.errors import Unavailable
 from expunge.inference.client import EngineClient
 from expunge.inference.deployment import EngineDeployment
+from expunge.inference.placement import Placement
 from expunge.inference.request import GenerationRequest
 from expunge.inference.version_follower import VersionFollower
 
@@ -22,7 +23,12 @@ class OneReplica:
     """The deployment's handle without Serve's routing: the one replica that it leads to is real."""
 
     def __init__(self, replica: Replica) -> None:
-        parts = {"_engine": replica.engine, "_follower": replica.follower, "_settings": Settings()}
+        parts = {
+            "_engine": replica.engine,
+            "_follower": replica.follower,
+            "_settings": Settings(),
+            "_member": "engine-0",
+        }
         self._deployment = SimpleNamespace(**parts)  # its constructor needs Serve
         self.asked = 0
         self.generate = self
@@ -30,9 +36,9 @@ class OneReplica:
     def options(self, *, stream: bool) -> OneReplica:
         return self
 
-    def remote(self, request: GenerationRequest) -> OneReplica:
+    def remote(self, request: GenerationRequest, placement: Placement) -> OneReplica:
         self.asked += 1
-        self._answer = EngineDeployment.generate(self._deployment, request)  # type: ignore[arg-type]
+        self._answer = EngineDeployment.generate(self._deployment, request, placement)  # type: ignore[arg-type]
         return self
 
     def __aiter__(self) -> AsyncIterator[object]:

@@ -18,6 +18,7 @@ from expunge.errors import DeadlineExceeded, Overloaded, Unavailable
 from expunge.inference.backend import Backend
 from expunge.inference.codec import TextCodec
 from expunge.inference.limits import EngineLimits
+from expunge.inference.observer import EngineObserver, Unobserved
 from expunge.inference.prompts import prompt_tokens, score_tokens
 from expunge.inference.request import (
     FinishReason,
@@ -56,6 +57,7 @@ class VllmEngine(Backend):
         llm: vLLM with that model, started with `engine_arguments`.
         figures: what it tells of itself.
         clock: seconds since the epoch, for deadlines.
+        observer: is told of versions that were loaded, and of requests that ended.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class VllmEngine(Backend):
         llm: AsyncLLM,
         figures: Figures,
         clock: Callable[[], float] = time.time,
+        observer: EngineObserver | None = None,
     ) -> None:
+        self._observer = observer or Unobserved()
         self._llm = llm
         self._figures = figures
         self._kv_bytes = llm.vllm_config.cache_config.kv_cache_memory_bytes or 0
@@ -90,12 +94,13 @@ class VllmEngine(Backend):
         limits: EngineLimits,
         gpus: int = 0,
         clock: Callable[[], float] = time.time,
+        observer: EngineObserver | None = None,
     ) -> VllmEngine:
         """Start vLLM's processes and wait until they have read the model: a minute or more. Blocks."""
         arguments = AsyncEngineArgs(**engine_arguments(loaded, limits, gpus))
         figures = Figures()
         llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[lambda *_: figures])
-        return cls(loaded, limits, llm, figures, clock)
+        return cls(loaded, limits, llm, figures, clock, observer)
 
     # --- life
 
@@ -139,7 +144,13 @@ class VllmEngine(Backend):
         return self._residents.ids
 
     async def load_version(self, record: VersionRecord, folder: Path | None) -> None:
-        await self._staging.load(record, folder)
+        started = time.monotonic()
+        try:
+            await self._staging.load(record, folder)
+        except Exception:
+            self._observer.load_failed()
+            raise
+        self._observer.version_loaded(time.monotonic() - started)
 
     async def unload_version(self, version: str) -> bool:
         return await self._staging.unload(version)
@@ -207,6 +218,7 @@ class VllmEngine(Backend):
                 yield number
             finally:
                 self._unfinished -= 1
+                self._observer.request_ended(version, None, None, None)
         finally:
             self._residents.release(version)
 
