@@ -152,6 +152,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Most torch threads of one engine replica; 0: one for each core.",
     )
+    backend: Literal["torch", "vllm"] = Field(
+        "torch", description="What runs the model in an engine replica: torch, or vllm (expunge[vllm])."
+    )
+    engine_gpus: int = Field(
+        0, ge=0, description="GPUs of one engine replica, for backend vllm; it splits the model over them."
+    )
     max_batch_rows: int = Field(32, ge=1, description="Sequences decoded together on one replica.")
     max_queue: int = Field(128, ge=0, description="Requests that may wait on one replica before refusal.")
     max_context: int = Field(2048, ge=16, description="Prompt plus output tokens of one request.")
