@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -19,6 +20,25 @@ def bench() -> None:
 
 
 bench_serving.add_to(app)
+
+
+@command(app, "engine")
+def engine(
+    session: Session,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each pass; the median counts.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, help="Long prompts that enter beside running streams.")] = 3,
+) -> None:
+    """What the engine's steps take, and what running streams notice of a long prompt; about three minutes."""
+    from expunge.benchmarks.engine.run import run_engine_benchmark, tables  # imports torch
+
+    def say(what: str) -> None:
+        session.out.say(f"[dim]· {what}[/]")
+
+    figures = asyncio.run(run_engine_benchmark(Settings(), repeats, rounds, say))
+    session.out.document(figures)
+    if not session.out.as_json:
+        for table in tables(figures):
+            session.out.console.print(table)
 
 
 @command(app, "memo")

@@ -15,12 +15,8 @@ RANK = 16
 SPREAD = 0.02  # standard deviation of the factors; small enough that the numbers stay in range
 
 
-def write_random_adapter(folder: Path, shape: ModelShape, *, seed: int, rank: int = RANK) -> Path:
-    """Writes one in PEFT's format; the same seed gives the same bytes.
-
-    Args:
-        shape: of the base model; every module in it is adapted.
-    """
+def random_adapter(shape: ModelShape, *, seed: int, rank: int = RANK) -> Adapter:
+    """One on every module of `shape`; the same seed gives the same numbers."""
     generator = torch.Generator().manual_seed(seed)
 
     def factor(rows: int, columns: int) -> torch.Tensor:
@@ -31,5 +27,10 @@ def write_random_adapter(folder: Path, shape: ModelShape, *, seed: int, rank: in
         for path, (in_width, out_width) in sorted(shape.modules.items())
     }
     targets = tuple(sorted({path.rpartition(".")[2] for path in pairs}))
-    write_adapter(Adapter(AdapterConfig(rank, rank, targets), pairs), folder)
+    return Adapter(AdapterConfig(rank, rank, targets), pairs)
+
+
+def write_random_adapter(folder: Path, shape: ModelShape, *, seed: int, rank: int = RANK) -> Path:
+    """Writes a `random_adapter` in PEFT's format; the same seed gives the same bytes."""
+    write_adapter(random_adapter(shape, seed=seed, rank=rank), folder)
     return folder

@@ -1,0 +1,1 @@
+"""`expunge bench engine`: the engine's classes by themselves, in this process."""
