@@ -15,9 +15,9 @@ from expunge.gateway.admission import Admission
 from expunge.gateway.call import current_call, current_caller
 from expunge.gateway.guards import Scope
 from expunge.gateway.outcomes import Outcomes
-from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.routing import Route
 from expunge.gateway.running import REFUSAL, RunningRequest, RunningRequests
+from expunge.gateway.scopes import ScopeReader
 from expunge.gateway.upstream import EngineUpstream
 from expunge.inference.request import (
     FinishReason,
@@ -70,7 +70,7 @@ class Answering:
         engine: EngineUpstream,
         admission: Admission,
         running: RunningRequests,
-        token_reader: TokenReader,
+        scopes: ScopeReader,
         metrics: GatewayMetrics,
         outcomes: Outcomes,
         *,
@@ -78,7 +78,7 @@ class Answering:
     ) -> None:
         self._engine = engine
         self._admission = admission
-        self._token_reader = token_reader
+        self._scopes = scopes
         self._running = running
         self._metrics = metrics
         self._guard_reply = guard_reply
@@ -101,7 +101,8 @@ class Answering:
             RefusedByPolicy: a prompt is in scope of a guard, and refusals are errors.
             Overloaded, Unavailable: the engine takes no more, or was lost.
         """
-        scopes = [await self._scope(one.request) for one in asked]
+        passing = current_caller().passing
+        scopes = [await self._scopes.of_generation(one.request, passing) for one in asked]
         async with self._admitted(asked, route), AsyncExitStack() as stack:
             sources: list[AsyncGenerator[TokenBatch, None]] = []
             for one, scope in zip(asked, scopes, strict=True):
@@ -130,18 +131,11 @@ class Answering:
 
     async def score(self, asked: ScoreRequest, route: Route) -> ScoreResult:
         """The scores of one text; raises as `answers`."""
-        scope = Scope(asked.context, continuation=asked.continuation, passing=current_caller().passing)
+        scope = await self._scopes.of_score(asked, current_caller().passing)
         async with self._admitted([asked], route):
             self._admission.check_guards(scope, current_call.get())
             with self._entered(scope, route) as running:
                 return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
-
-    async def _scope(self, request: GenerationRequest) -> Scope:
-        """What the guards read of a request: of token ids, the text they stand for."""
-        text = request.prompt or ""
-        if request.prompt_tokens:
-            text = await self._token_reader.guarded_text(request.prompt_tokens)
-        return Scope(text, messages=request.messages, passing=current_caller().passing)
 
     @asynccontextmanager
     async def _admitted(self, asked: Sequence[Asked | ScoreRequest], route: Route) -> AsyncIterator[None]:
