@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from expunge.config import GuardReply
-from expunge.errors import RefusedByPolicy
+from expunge.errors import ExpungeError, RefusedByPolicy
 from expunge.gateway.admission import Admission
 from expunge.gateway.call import current_call, current_caller
 from expunge.gateway.guards import Scope
@@ -101,33 +101,28 @@ class Answering:
             RefusedByPolicy: a prompt is in scope of a guard, and refusals are errors.
             Overloaded, Unavailable: the engine takes no more, or was lost.
         """
-        passing = current_caller().passing
-        scopes = [await self._scopes.of_generation(one.request, passing) for one in asked]
-        async with self._admitted(asked, route), AsyncExitStack() as stack:
-            sources: list[AsyncGenerator[TokenBatch, None]] = []
-            for one, scope in zip(asked, scopes, strict=True):
-                # No await from the check to `entered`: a guard that came between them would be missed.
-                is_refused = self._is_refused(scope)
-                for request in one.requests():
-                    running = stack.enter_context(self._entered(scope, route))
-                    source = _refused(route) if is_refused else self._answer(request, running, route)
-                    sources.append(source)
-            parts = await stack.enter_async_context(aclosing(interleaved(sources)))
-            async for index, batch in parts:
-                yield Part(index, batch)
+        async with self._begun(asked, route) as (running, batches):
+            async for index, batch in batches:
+                stopped_by = running[index].stopped_by
+                if stopped_by is None:
+                    yield Part(index, batch)
+                elif batch.finish is not None:  # else its source will tell of the end
+                    yield Part(index, self._ending(stopped_by, route))
 
     async def whole_answers(self, asked: Sequence[Asked], route: Route) -> list[TokenBatch]:
         """All answers of the current call, whole and in order; raises as `answers`.
 
-        Of one that a guard stopped half way nothing remains but the refusal.
+        Of one that a guard stopped nothing remains but the refusal, also where it was complete and waited
+        for the others.
         """
-        found: list[list[TokenBatch]] = [[] for one in asked for _ in range(one.n)]
-        async with aclosing(self.answers(asked, route)) as parts:
-            async for part in parts:
-                found[part.index].append(part.batch)
-        return [
-            batches[-1] if batches[-1].finish is FinishReason.REFUSED else merge(batches) for batches in found
-        ]
+        async with self._begun(asked, route) as (running, batches):
+            found: list[list[TokenBatch]] = [[] for _ in running]
+            async for index, batch in batches:
+                found[index].append(batch)
+            return [
+                self._ending(one.stopped_by, route) if one.stopped_by else merge(told)
+                for one, told in zip(running, found, strict=True)
+            ]
 
     async def score(self, asked: ScoreRequest, route: Route) -> ScoreResult:
         """The scores of one text; raises as `answers`."""
@@ -136,6 +131,41 @@ class Answering:
             self._admission.check_guards(scope, current_call.get())
             with self._entered(scope, route) as running:
                 return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
+
+    @asynccontextmanager
+    async def _begun(
+        self, asked: Sequence[Asked], route: Route
+    ) -> AsyncIterator[tuple[Sequence[RunningRequest], AsyncIterator[tuple[int, TokenBatch]]]]:
+        """Every answer of the current call, registered as running until all are told, and their batches.
+
+        Raises as `answers`.
+        """
+        passing = current_caller().passing
+        scopes = [await self._scopes.of_generation(one.request, passing) for one in asked]
+        running: list[RunningRequest] = []
+        sources: list[AsyncGenerator[TokenBatch, None]] = []
+        async with self._admitted(asked, route), AsyncExitStack() as stack:
+            for one, scope in zip(asked, scopes, strict=True):
+                if sources:
+                    await asyncio.sleep(0)  # guards take their time over long prompts: others go in between
+                # No await from the check to `entered`: a guard that came between them would be missed.
+                is_refused = self._is_refused(scope)
+                for request in one.requests():
+                    running.append(stack.enter_context(self._entered(scope, route)))
+                    source = _refused(route) if is_refused else self._answer(request, running[-1], route)
+                    sources.append(source)
+            batches = await stack.enter_async_context(aclosing(interleaved(sources)))
+            yield running, batches
+
+    def _ending(self, stopped_by: ExpungeError, route: Route) -> TokenBatch:
+        """How an answer ends that was stopped.
+
+        Raises:
+            ExpungeError: `stopped_by`, unless it is a refusal and refusals are told as text.
+        """
+        if isinstance(stopped_by, RefusedByPolicy) and self._guard_reply is not GuardReply.ERROR:
+            return _refusal_of(route)
+        raise stopped_by
 
     @asynccontextmanager
     async def _admitted(self, asked: Sequence[Asked | ScoreRequest], route: Route) -> AsyncIterator[None]:
@@ -165,10 +195,8 @@ class Answering:
             async with aclosing(running.batches(answer)) as batches:
                 async for batch in self._timed(batches, route):
                     yield batch
-        except RefusedByPolicy:  # by a guard that came meanwhile
-            if self._guard_reply is GuardReply.ERROR:
-                raise
-            yield _refusal_of(route)
+        except RefusedByPolicy as error:  # by a guard that came meanwhile
+            yield self._ending(error, route)
 
     @contextmanager
     def _entered(self, scope: Scope, route: Route) -> Iterator[RunningRequest]:

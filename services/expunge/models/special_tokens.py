@@ -1,4 +1,4 @@
-"""The texts that a model's tokenizer takes for special tokens, wherever they stand; read without the tokenizer."""
+"""The texts that a model's tokenizer takes for special tokens; read without the tokenizer."""
 
 from __future__ import annotations
 
