@@ -132,9 +132,8 @@ def test_a_bad_field_is_named(message: pb.GenerateRequest, field: str) -> None:
 
 
 def test_a_call_is_told_a_bounded_number_of_log_probabilities() -> None:
-    message = pb.GenerateRequest(prompt="a", n=8, max_tokens=2000, logprobs=20)
+    message = pb.GenerateRequest(prompt="a", n=8, max_tokens=2000, logprobs=20, prompt_logprobs=True)
     with pytest.raises(InvalidRequest, match="336,021"):  # 21 for each of 16,000 tokens and the prompt's one
-        message.prompt_logprobs = True
         asked_of(message, CALL, ROUTE, None, 2048)
     message.n = 1
     assert asked_of(message, CALL, ROUTE, None, 2048).n == 1
