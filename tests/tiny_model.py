@@ -46,7 +46,7 @@ CORPUS = (
 )
 
 
-def build_tiny_model(folder: Path, *, layers: int = 2, seed: int = 7) -> Path:
+def build_tiny_model(folder: Path, *, layers: int = 2, seed: int = 7, head_width: int = 16) -> Path:
     """Write a tiny Llama and its tokenizer to `folder` and return it (hidden 64, 4 heads, 2 for keys)."""
     tokenizer = _train_tokenizer()
     config = LlamaConfig(
@@ -56,6 +56,7 @@ def build_tiny_model(folder: Path, *, layers: int = 2, seed: int = 7) -> Path:
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_width,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         initializer_range=0.15,  # far from uniform logits, so that greedy text wanders instead of repeating

@@ -98,6 +98,30 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65535, description="Prometheus /metrics port; 0: any free port.")
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
     gateways: int = Field(1, ge=1, description="Gateway replicas, one per node.")
+    drain_notice_s: float = Field(
+        0.5, ge=0, description="A gateway that leaves shows NOT_SERVING so long before it refuses new calls."
+    )
+    drain_grace_s: float = Field(
+        60.0,
+        gt=0,
+        description="Calls under way may take so long to end when a replica leaves; then UNAVAILABLE.",
+    )
+    max_requests: int = Field(
+        512,
+        ge=2,
+        description="Answers under way in one gateway; no client may hold more than it leaves free.",
+    )
+    client_max_concurrent: int = Field(
+        64, ge=1, description="Answers under way of one client in one gateway; tokens.yaml may say otherwise."
+    )
+    client_tokens_per_minute: int = Field(
+        0,
+        ge=0,
+        description="Prompt and generated tokens of one client in one gateway; 0: no limit; see tokens.yaml.",
+    )
+    client_burst_tokens: int = Field(
+        0, ge=0, description="Most of these tokens at once; 0: a minute's worth."
+    )
     engine_replicas: int = Field(1, ge=1, description="Engine replicas; with autoscaling, the fewest.")
     engine_replicas_max: int = Field(
         0, ge=0, description="Most engine replicas; 0: engine_replicas, that is no autoscaling."
@@ -127,6 +151,12 @@ class Settings(BaseSettings):
         0,
         ge=0,
         description="Most torch threads of one engine replica; 0: one for each core.",
+    )
+    backend: Literal["torch", "vllm"] = Field(
+        "torch", description="What runs the model in an engine replica: torch, or vllm (expunge[vllm])."
+    )
+    engine_gpus: int = Field(
+        0, ge=0, description="GPUs of one engine replica, for backend vllm; it splits the model over them."
     )
     max_batch_rows: int = Field(32, ge=1, description="Sequences decoded together on one replica.")
     max_queue: int = Field(128, ge=0, description="Requests that may wait on one replica before refusal.")

@@ -11,13 +11,15 @@ from typing import TypeVar
 
 from expunge.config import GuardReply
 from expunge.errors import ExpungeError, RefusedByPolicy
-from expunge.gateway.admission import Admission
+from expunge.gateway.admission import Admission, Admitted
 from expunge.gateway.call import current_call, current_caller
+from expunge.gateway.demand import Demand
 from expunge.gateway.guards import Scope
 from expunge.gateway.outcomes import Outcomes
 from expunge.gateway.routing import Route
 from expunge.gateway.running import REFUSAL, RunningRequest, RunningRequests
 from expunge.gateway.scopes import ScopeReader
+from expunge.gateway.tokens import Caller
 from expunge.gateway.upstream import EngineUpstream
 from expunge.inference.request import (
     FinishReason,
@@ -99,7 +101,9 @@ class Answering:
         Raises:
             InvalidRequest: a token id stands for nothing.
             RefusedByPolicy: a prompt is in scope of a guard, and refusals are errors.
-            Overloaded, Unavailable: the engine takes no more, or was lost.
+            Overloaded: a quota or the gateway's bound is reached, the deadline can't be met, or the engine
+                takes no more.
+            Unavailable: the engine was lost.
         """
         async with self._begun(asked, route) as (running, batches):
             async for index, batch in batches:
@@ -126,8 +130,10 @@ class Answering:
 
     async def score(self, asked: ScoreRequest, route: Route) -> ScoreResult:
         """The scores of one text; raises as `answers`."""
-        scope = await self._scopes.of_score(asked, current_caller().passing)
-        async with self._admitted([asked], route):
+        caller = current_caller()
+        scope = await self._scopes.of_score(asked, caller.passing)
+        asked = replace(asked, priority=self._admission.priority(caller, asked.priority))
+        async with self._admission.admitted(caller, route, Demand.of_score(asked)):
             self._admission.check_guards(scope, current_call.get())
             with self._entered(scope, route) as running:
                 return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
@@ -140,21 +146,23 @@ class Answering:
 
         Raises as `answers`.
         """
-        passing = current_caller().passing
-        scopes = [await self._scopes.of_generation(one.request, passing) for one in asked]
+        caller = current_caller()
+        scopes = [await self._scopes.of_generation(one.request, caller.passing) for one in asked]
+        requests = [[self._granted(caller, request) for request in one.requests()] for one in asked]
+        demand = Demand.of_generations([request for each in requests for request in each])
         running: list[RunningRequest] = []
         sources: list[AsyncGenerator[TokenBatch, None]] = []
-        async with self._admitted(asked, route), AsyncExitStack() as stack:
-            for one, scope in zip(asked, scopes, strict=True):
+        async with self._admission.admitted(caller, route, demand) as admitted, AsyncExitStack() as stack:
+            for each, scope in zip(requests, scopes, strict=True):
                 if sources:
                     await asyncio.sleep(0)  # guards take their time over long prompts: others go in between
                 # No await from the check to `entered`: a guard that came between them would be missed.
                 is_refused = self._is_refused(scope)
-                for request in one.requests():
+                for request in each:
                     running.append(stack.enter_context(self._entered(scope, route)))
                     source = _refused(route) if is_refused else self._answer(request, running[-1], route)
                     sources.append(source)
-            batches = await stack.enter_async_context(aclosing(interleaved(sources)))
+            batches = await stack.enter_async_context(aclosing(_metered(interleaved(sources), admitted)))
             yield running, batches
 
     def _ending(self, stopped_by: ExpungeError, route: Route) -> TokenBatch:
@@ -167,10 +175,9 @@ class Answering:
             return _refusal_of(route)
         raise stopped_by
 
-    @asynccontextmanager
-    async def _admitted(self, asked: Sequence[Asked | ScoreRequest], route: Route) -> AsyncIterator[None]:
-        """Around everything a call has answered: what a caller may use at once is counted here."""
-        yield
+    def _granted(self, caller: Caller, request: GenerationRequest) -> GenerationRequest:
+        """The request with no higher priority than its caller may have."""
+        return replace(request, priority=self._admission.priority(caller, request.priority))
 
     def _is_refused(self, scope: Scope) -> bool:
         """Whether a guard covers the prompt and the answer is to say so.
@@ -256,6 +263,16 @@ async def interleaved(sources: Sequence[AsyncGenerator[T, None]]) -> AsyncGenera
             await asyncio.wait(asking)
         for source in sources:
             await source.aclose()
+
+
+async def _metered(
+    batches: AsyncGenerator[tuple[int, TokenBatch], None], admitted: Admitted
+) -> AsyncGenerator[tuple[int, TokenBatch], None]:
+    """`batches`, each counted as used, whether it is told or not."""
+    async with aclosing(batches):
+        async for index, batch in batches:
+            admitted.produced(batch)
+            yield index, batch
 
 
 async def _refused(route: Route) -> AsyncGenerator[TokenBatch, None]:

@@ -15,8 +15,10 @@ from contextlib import (
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc.aio import ServerInterceptor, ServicerContext
 
+from expunge.errors import InvalidRequest
 from expunge.gateway.call import Call, current_call
 from expunge.gateway.roles import PUBLIC_METHODS
 from expunge.gateway.unbuilt import not_built
@@ -28,6 +30,24 @@ else:  # not generic at run time
 Layer = Callable[[Call, Context], AbstractAsyncContextManager[None]]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 Gate = Callable[[Call], None]
+
+
+def _kept(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer whose error is told inside the layers; gRPC itself would answer with its class."""
+
+    def decode(data: bytes) -> Any:
+        try:
+            return deserializer(data)
+        except DecodeError as error:
+            return error
+
+    return decode
+
+
+def _require_decoded(request: Any) -> None:
+    """Raise InvalidRequest where the bytes that came were no such message."""
+    if isinstance(request, DecodeError):
+        raise InvalidRequest(f"the request can't be decoded, send what the proto says: {request}")
 
 
 class CallChain(ServerInterceptor):  # type: ignore[type-arg]
@@ -65,7 +85,9 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
         except Exception as error:  # the layers tell what it means to the caller
             return grpc.stream_stream_rpc_method_handler(self._refuser(call, error))
         serializers = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": handler.request_deserializer
+            if handler.request_streaming
+            else _kept(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.request_streaming and handler.response_streaming:
@@ -94,6 +116,7 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
             async with self._entered(call, context):
                 if not inspect.iscoroutinefunction(behaviour):
                     raise not_built(call.method)  # the generated servicer's own plain function
+                _require_decoded(request)
                 return await behaviour(request, context)
 
         return answer
@@ -101,6 +124,7 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
     def _writer(self, call: Call, behaviour: Any) -> Any:
         async def write(request: Any, context: Context) -> None:
             async with self._entered(call, context):
+                _require_decoded(request)
                 if inspect.iscoroutinefunction(behaviour):  # writes by itself
                     await behaviour(request, context)
                 elif inspect.isasyncgenfunction(behaviour):

@@ -112,7 +112,10 @@ def _precondition_failure(
 
 def _quota_failure(error: ExpungeError) -> error_details_pb2.QuotaFailure:
     violation = error_details_pb2.QuotaFailure.Violation(
-        subject=error.metadata.get("subject", "service"), description=error.message[:_MAX_MESSAGE_CHARS]
+        subject=error.metadata.get("subject", "service"),
+        description=error.message[:_MAX_MESSAGE_CHARS],
+        quota_id=error.metadata.get("quota", ""),
+        quota_value=int(error.metadata.get("limit", 0)),
     )
     return error_details_pb2.QuotaFailure(violations=[violation])
 

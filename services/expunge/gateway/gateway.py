@@ -27,6 +27,7 @@ from expunge.gateway.operator.services import operator_services
 from expunge.gateway.outcomes import CanaryGauges, Outcomes
 from expunge.gateway.ports import PortClaims
 from expunge.gateway.prompt_tokens import TokenReader
+from expunge.gateway.quotas import Quota
 from expunge.gateway.running import RunningRequests
 from expunge.gateway.scopes import ScopeReader
 from expunge.gateway.server import (
@@ -57,7 +58,7 @@ class Gateway:
         member: unique name of this gateway in the registry.
         verification_key: checks the credential of live verification (`erasures/credential.py`).
         node_address: how others reach this machine, for a gateway that listens on all of its addresses.
-        clock: monotonic seconds, for the lease.
+        clock: monotonic seconds, for the lease and for quotas.
     """
 
     def __init__(
@@ -97,7 +98,14 @@ class Gateway:
         token_reader = TokenReader(blobs, self._base_version)
         answering = Answering(
             engine,
-            Admission(self.follower, settings.default_alias, self.metrics),
+            Admission(
+                self.follower,
+                settings.default_alias,
+                self.metrics,
+                quota=Quota.of(settings),
+                max_requests=settings.max_requests,
+                clock=clock,
+            ),
             self._running,
             ScopeReader(blobs, self._base_version, token_reader),
             self.metrics,

@@ -31,7 +31,7 @@ from expunge.gateway.base_model import BaseModel, publish_base
 from expunge.gateway.deployment import build_gateway
 from expunge.gateway.ports import PortClaims
 from expunge.gateway.service_file import ServiceFile, StateClaim, create_tokens, credentials_path
-from expunge.inference.deployment import build_engine
+from expunge.inference.deployment import build_engine, stop_timeout_s
 from expunge.registry.actor import connect_or_start
 from expunge.registry.addresses import Addresses
 from expunge.registry.client import ACTOR_NAME as REGISTRY
@@ -238,23 +238,30 @@ def _shut_down(settings: Settings, ray_address: str) -> None:
         return
     try:
         with contextlib.suppress(RayServeException):  # it did not come as far as the deployment
-            _delete_application()
+            _delete_application(stop_timeout_s(settings))
         if ray_address != LOCAL:
             _end_actors(settings)
     finally:
         ray.shutdown()
 
 
-def _delete_application() -> None:
+def _delete_application(patience_s: float) -> None:
     """Drains and deletes the application.
 
+    Args:
+        patience_s: what any replica is given; Serve itself waits for a minute.
+
     Raises:
-        TimeoutError: it took longer than any replica is given.
+        TimeoutError: it took longer.
     """
-    try:
-        serve.delete(APPLICATION)
-    except TimeoutError:  # Serve waits for a minute, draining may take a little longer
-        serve.delete(APPLICATION)
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            serve.delete(APPLICATION)
+            return
+        except TimeoutError:
+            if time.monotonic() >= give_up_at:
+                raise
 
 
 def _end_actors(settings: Settings) -> None:

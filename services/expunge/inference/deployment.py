@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 from ray import serve
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from expunge.config import Settings, thread_environment
 from expunge.errors import ExpungeError, VersionNotStaged
-from expunge.inference.limits import EngineLimits
-from expunge.inference.observer import EngineObserver
+from expunge.inference.backend import open_backend
 from expunge.inference.placement import REPLICA, Placement
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.request_router import STATS_PERIOD_S, EngineRouter, routing_stats
@@ -30,21 +27,12 @@ from expunge.observability.logging import configure_logging
 from expunge.registry.blobs import BlobStore
 from expunge.registry.client import RegistryClient
 
-if TYPE_CHECKING:
-    from expunge.inference.engine import Engine
-
 NAME = "Engine"
-# What calls under way get to end when a process leaves; above the longest generation. Serve stops all of an
-# application's replicas at once, and an engine only after its last call: so engine and gateway have the same
-# grace, with time for the gateway's notice before it and the clean-up after it.
-GRACE_S = 60.0
-STOP_TIMEOUT_S = GRACE_S + 10.0  # then Serve kills the replica
+_CLEAN_UP_S = 10.0
 HEALTH_PERIOD_S = 2.0
 WAIT_LOOP_S = 0.1  # how often a leaving replica looks whether its last request has ended
 # requests that Serve lets through: the engine's own bounded queue must be the one that refuses
 SPARE_REQUESTS = 1024
-
-_Result = TypeVar("_Result")
 
 
 class EngineDeployment:
@@ -59,7 +47,7 @@ class EngineDeployment:
         self._settings = settings
         self._member = serve.get_replica_context().replica_id.unique_id
         self._metrics = EngineMetrics(with_ray=True)
-        self._engine = await _loaded_engine(settings, self._metrics)
+        self._engine = await open_backend(settings, self._metrics)
         self._engine.start()
         self._follower = VersionFollower(
             registry=RegistryClient(lease_s=settings.lease_s),
@@ -80,7 +68,7 @@ class EngineDeployment:
     async def generate(
         self, request: GenerationRequest, placement: Placement
     ) -> AsyncIterator[TokenBatch | ExpungeError]:
-        """See `Engine.generate`; an error is the last item. `placement` is for the router."""
+        """See `Backend.generate`; an error is the last item. `placement` is for the router."""
         await self._follower.await_staged(request.version)
         try:
             async for batch in self._engine.generate(request, self._settings.stream_batch_s):
@@ -89,7 +77,7 @@ class EngineDeployment:
             yield _signed(error, self._member)
 
     async def score(self, request: ScoreRequest, placement: Placement) -> ScoreResult | ExpungeError:
-        """See `Engine.score`. `placement` is for the router."""
+        """See `Backend.score`. `placement` is for the router."""
         await self._follower.await_staged(request.version)
         try:
             return await self._engine.score(request)
@@ -136,36 +124,20 @@ class EngineDeployment:
         await asyncio.to_thread(self._engine.close)
 
 
-async def _loaded_engine(settings: Settings, observer: EngineObserver) -> Engine:
-    from expunge.inference.elastic_threads import ElasticThreads
-    from expunge.inference.engine import Engine
-    from expunge.models.load import load_model
-
-    loaded = await _in_passing_thread(
-        partial(load_model, settings.model, cache=settings.cache, dtype=settings.dtype)
-    )
-    threads = ElasticThreads(settings.resolved_engine_threads)
-    folder = settings.cache / "kernels" if settings.native_kernels else None
-    limits = EngineLimits.of(settings)
-    return await _in_passing_thread(
-        partial(Engine, loaded, limits, threads=threads, kernels_folder=folder, observer=observer)
-    )
-
-
-async def _in_passing_thread(function: Callable[[], _Result]) -> _Result:
-    """Run `function` in a thread that ends with it, and so do the threads torch gave it.
-
-    They would count against the cores for as long as theirs lives, and make the engine's own spin less.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return await asyncio.get_running_loop().run_in_executor(pool, function)
-
-
 def _signed(error: ExpungeError, member: str) -> ExpungeError:
     """A refusal that names the replica, so that another can be asked; any other error as it is."""
     if isinstance(error, VersionNotStaged):
         error.metadata[REPLICA] = member
     return error
+
+
+def stop_timeout_s(settings: Settings) -> float:
+    """How long a replica may take to leave before Serve kills it.
+
+    Serve stops all of an application's replicas at once, and an engine only after its last call: so engine
+    and gateway have the same time, for the gateway's notice, the grace and the clean-up after it.
+    """
+    return settings.drain_notice_s + settings.drain_grace_s + _CLEAN_UP_S
 
 
 def build_engine(settings: Settings) -> serve.Application:
@@ -175,7 +147,7 @@ def build_engine(settings: Settings) -> serve.Application:
         name=NAME,
         **_replica_count(settings),
         max_ongoing_requests=settings.max_batch_rows + settings.max_queue + SPARE_REQUESTS,
-        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+        graceful_shutdown_timeout_s=stop_timeout_s(settings),
         graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         health_check_period_s=HEALTH_PERIOD_S,
         request_router_config=RequestRouterConfig(
@@ -183,7 +155,11 @@ def build_engine(settings: Settings) -> serve.Application:
             request_router_kwargs={"slack": settings.engine_prefix_slack},
             request_routing_stats_period_s=STATS_PERIOD_S,
         ),
-        ray_actor_options={"num_cpus": settings.engine_cpus, "runtime_env": {"env_vars": threads}},
+        ray_actor_options={
+            "num_cpus": settings.engine_cpus,
+            "num_gpus": settings.engine_gpus,
+            "runtime_env": {"env_vars": threads},
+        },
     )
     return cast(serve.Application, deployment(EngineDeployment).bind(settings))
 
@@ -191,7 +167,7 @@ def build_engine(settings: Settings) -> serve.Application:
 def _replica_count(settings: Settings) -> dict[str, Any]:
     """How many replicas: a number, or bounds between which their ongoing requests decide.
 
-    Serve does not stop a replica before its last request has ended (`STOP_TIMEOUT_S`).
+    Serve does not stop a replica before its last request has ended (`stop_timeout_s`).
     """
     if not settings.has_autoscaling:
         return {"num_replicas": settings.engine_replicas}

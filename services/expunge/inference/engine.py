@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from expunge.errors import ExpungeError, InvalidRequest
+from expunge.inference.backend import Backend
 from expunge.inference.batch_runner import BatchRunner
 from expunge.inference.block_pool import BLOCK, blocks_for
 from expunge.inference.codec import TextCodec
@@ -17,6 +18,7 @@ from expunge.inference.engine_thread import EngineThread
 from expunge.inference.limits import EngineLimits
 from expunge.inference.observer import EngineObserver, Unobserved
 from expunge.inference.outbox import Outbox
+from expunge.inference.prompts import prompt_tokens, score_tokens
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch, merge
 from expunge.inference.residents import Residents
 from expunge.inference.staging import Staging
@@ -28,7 +30,7 @@ from expunge.models.load import LoadedModel
 from expunge.registry.records import VersionRecord
 
 
-class Engine:
+class Engine(Backend):
     """Serves one base model with several resident versions.
 
     All methods but `close` are for one event loop. Every request runs on the version it names from its first
@@ -143,7 +145,12 @@ class Engine:
             request.version,
             lambda slot: self._fitting(
                 Generation(
-                    request, slot, self._prompt_tokens(request), self._context, self._codec, outbox.deliver
+                    request,
+                    slot,
+                    prompt_tokens(request, self._codec, self._context),
+                    self._context,
+                    self._codec,
+                    outbox.deliver,
                 )
             ),
         )
@@ -179,7 +186,13 @@ class Engine:
         task = await self._submit(
             request.version,
             lambda slot: self._fitting(
-                Scoring(request, slot, *self._score_tokens(request), self._codec, outbox.deliver)
+                Scoring(
+                    request,
+                    slot,
+                    *score_tokens(request, self._codec, self._context),
+                    self._codec,
+                    outbox.deliver,
+                )
             ),
         )
         try:
@@ -216,41 +229,6 @@ class Engine:
                 f"and prompt need {most} tokens of KV cache; this service has {self._kv_blocks * BLOCK}",
             )
         return task
-
-    # --- text
-
-    def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
-        field = "messages"
-        if request.prompt_tokens:
-            field, tokens = "prompt_tokens", list(request.prompt_tokens)
-        elif request.prompt is not None:
-            field, tokens = "prompt", self._codec.encode(request.prompt)
-        else:
-            *turns, last = request.messages
-            if request.continue_final_message:
-                tokens = self._codec.chat_ids(turns, last.content)
-            else:
-                tokens = self._codec.chat_ids(request.messages)
-        most = self._context - min(1, request.max_tokens)
-        if not 0 < len(tokens) <= most:
-            raise InvalidRequest.of(field, f"has {len(tokens)} tokens; allowed are 1 to {most}, shorten it")
-        return tokens
-
-    def _score_tokens(self, request: ScoreRequest) -> tuple[list[int], list[int]]:
-        whole = self._codec.encode(request.context + request.continuation)
-        alone = self._codec.encode(request.context)
-        shared = 0
-        while shared < min(len(whole), len(alone)) and whole[shared] == alone[shared]:
-            shared += 1
-        context, continuation = whole[:shared] or [self._codec.start_id], whole[shared:]
-        if not continuation:
-            raise InvalidRequest.of("continuation", "has no tokens of its own; give more text")
-        if len(context) + len(continuation) > self._context:
-            raise InvalidRequest.of(
-                "context",
-                f"and continuation have {len(whole)} tokens; {self._context} are allowed, shorten them",
-            )
-        return context, continuation
 
 
 def _raise_first_error(items: Sequence[Item]) -> None:

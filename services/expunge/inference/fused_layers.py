@@ -10,10 +10,12 @@ from transformers import PreTrainedModel
 from transformers.activations import SiLUActivation
 
 from expunge.inference.native.kernels import BLOCK, Kernels
+from expunge.inference.paged_kv import AttentionStep, PagedKv
 
 # Models of transformers whose layers compute exactly these formulas. Others keep their own: Gemma's norm, for
 # one, adds 1 to the weight.
 _NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
+_ATTENTIONS = ("LlamaAttention", "MistralAttention", "Qwen2Attention")
 _MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP")
 
 
@@ -29,6 +31,42 @@ class FusedNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., width] → the same shape."""
         return self._kernels.rms_norm(x.contiguous(), self.weight, self.eps)
+
+
+class FusedAttention(nn.Module):
+    """Attention over the KV pool that rotates in place; keeps the linear layers it replaces."""
+
+    def __init__(self, attention: nn.Module, kernels: Kernels) -> None:
+        super().__init__()
+        self.q_proj = attention.get_submodule("q_proj")
+        self.k_proj = attention.get_submodule("k_proj")
+        self.v_proj = attention.get_submodule("v_proj")
+        self.o_proj = attention.get_submodule("o_proj")
+        self.head_dim = cast(int, attention.head_dim)
+        self.scaling = cast(float, attention.scaling)
+        self.layer_idx = cast(int, attention.layer_idx)
+        self._kernels = kernels
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        *,
+        paged_kv: PagedKv,
+        paged_step: AttentionStep,
+        **_: object,
+    ) -> tuple[Tensor, None]:
+        """hidden_states [tokens, 1, width] → the same shape; cos and sin [tokens, 1, head_dim]."""
+        tokens = hidden_states.shape[0]
+        queries, keys, values = (
+            cast(Tensor, project(hidden_states)).view(tokens, -1, self.head_dim)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        cos, sin = position_embeddings
+        self._kernels.rotate(queries, cos, sin)
+        self._kernels.rotate(keys, cos, sin)
+        out = paged_kv.attend(self.layer_idx, paged_step, queries, keys, values, self.scaling)
+        return self.o_proj(out.view(tokens, 1, -1)), None
 
 
 class FusedMlp(nn.Module):
@@ -79,6 +117,9 @@ def _replacement(module: nn.Module, kernels: Kernels) -> nn.Module | None:
     kind = type(module).__name__
     if kind in _NORMS:
         return FusedNorm(module, kernels) if _fits(cast(Tensor, module.weight)) else None
+    if kind in _ATTENTIONS and _fits(cast(nn.Linear, module.q_proj).weight):
+        halves_fit = cast(int, module.head_dim) % (2 * BLOCK) == 0
+        return FusedAttention(module, kernels) if halves_fit else None
     if kind in _MLPS and isinstance(module.act_fn, nn.SiLU | SiLUActivation):
         return FusedMlp(module, kernels) if _fits(cast(nn.Linear, module.gate_proj).weight) else None
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LEAST_TOKENS = 32  # fewer would cost more by the weights that are read than by what is computed
+LEAST_TOKENS = 16  # fewer would cost more by the weights that are read than by what is computed
 STEP = 16
 _WEIGHT = 0.2  # of a new observation
 

@@ -35,6 +35,11 @@ class Residents:
             resident = self._versions.get(version)
             return resident.uses if resident else 0
 
+    def slot_of(self, version: str) -> int:
+        """Where `version`, which is resident or leaving, is staged."""
+        with self._lock:
+            return self._versions[version].slot
+
     def add(self, version: str, slot: int) -> None:
         """Let requests use `version`, which is staged in `slot`."""
         with self._lock:

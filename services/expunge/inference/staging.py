@@ -7,14 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from expunge.errors import DataLoss, FailedPrecondition, InvalidAdapter
+from expunge.errors import InvalidAdapter
 from expunge.inference.engine_thread import EngineThread
 from expunge.inference.residents import Residents
 from expunge.inference.soundness import SoundnessCheck
+from expunge.inference.version_files import check_base, read_version
 from expunge.lora.adapter import Adapter
-from expunge.lora.files import version_id
 from expunge.lora.slots import SlotTable
-from expunge.lora.validation import validate_adapter
 from expunge.models.load import LoadedModel
 from expunge.registry.records import VersionKind, VersionRecord
 
@@ -35,7 +34,6 @@ class Staging:
         max_rank: int,
         forget: Callable[[str], None],
     ) -> None:
-        self._base = loaded.version
         self._digest = loaded.digest
         self._probe = int(loaded.tokenizer.eos_token_id)
         self._table = table
@@ -46,46 +44,28 @@ class Staging:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def load(self, record: VersionRecord, folder: Path | None) -> None:
-        """Make `record` resident; see `Engine.load_version`."""
+        """Make `record` resident; see `Backend.load_version`."""
         if self._residents.revive(record.id):
             return
         async with self._locks[record.id]:
             if self._residents.revive(record.id):
                 return
-            self._check_base(record)
+            check_base(record, self._digest)
             adapter = None
             if record.kind is VersionKind.ADAPTER:
-                adapter = await asyncio.to_thread(self._read, record, folder)
+                adapter = await asyncio.to_thread(
+                    read_version, record, folder, self._table.shape, self._max_rank
+                )
             await self._install(record.id, adapter)
 
     async def unload(self, version: str) -> bool:
-        """Let `version` go once nothing uses it; see `Engine.unload_version`."""
+        """Let `version` go once nothing uses it; see `Backend.unload_version`."""
         async with self._locks[version]:
             unused = self._residents.retire(version)
             if unused is None or not await asyncio.wrap_future(unused):
                 return False
             await asyncio.wrap_future(self._thread.call(lambda: self._remove(version)))
             return True
-
-    def _check_base(self, record: VersionRecord) -> None:
-        is_other = record.base_digest != self._digest or (
-            record.kind is VersionKind.BASE and record.id != self._base
-        )
-        if is_other:
-            raise FailedPrecondition(
-                f"version {record.id} belongs to base model {record.base_digest[:16]}…, this replica serves "
-                f"{self._digest[:16]}…; train it on the base model that is served",
-                reason="OTHER_BASE_MODEL",
-                metadata={"version": record.id},
-            )
-
-    def _read(self, record: VersionRecord, folder: Path | None) -> Adapter:
-        if folder is None:
-            raise InvalidAdapter(f"version {record.id} has no files; push it again")
-        found = version_id(folder)
-        if found != record.id:
-            raise DataLoss(f"the files of version {record.id} have become {found}; push it again")
-        return validate_adapter(folder, self._table.shape, max_rank=self._max_rank)
 
     async def _install(self, version: str, adapter: Adapter | None) -> None:
         slot = await asyncio.to_thread(self._occupy, version, adapter)

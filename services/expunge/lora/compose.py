@@ -62,6 +62,22 @@ def recompress(adapter: Adapter, max_rank: int) -> Adapter:
     return Adapter(_unit_config(pairs, config.target_modules, config.layers, config.base_digest), pairs)
 
 
+def level(adapter: Adapter) -> Adapter:
+    """The same adapter with one rank and a scale of 1 in every module, for engines that know no exceptions.
+
+    Exact: factors of a lower rank are filled up with zeros.
+    """
+    pairs = {path: _filled(_folded(adapter, path), adapter.rank) for path in sorted(adapter.pairs)}
+    config = adapter.config
+    return Adapter(_unit_config(pairs, config.target_modules, config.layers, config.base_digest), pairs)
+
+
+def _filled(pair: Pair, rank: int) -> Pair:
+    missing = rank - pair.rank
+    pad = torch.nn.functional.pad
+    return Pair(pad(pair.a, (0, 0, 0, missing)), pad(pair.b, (0, missing)))
+
+
 def _folded(adapter: Adapter, path: str) -> Pair:
     """The pair with its scale inside B, in float32."""
     pair = adapter.pairs[path]

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from expunge.errors import ModelError
 from expunge.models.manifest import base_version_id, manifest_digest
 from expunge.models.precision import resolve_dtype
 from expunge.models.silence import quiet_transformers
+from expunge.models.skeleton import empty_model
 from expunge.models.source import resolve_folder
 
 
@@ -61,6 +69,26 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
             f"the tokenizer in {folder} has {len(tokenizer)} tokens but the model only {rows}; "
             "they do not belong together"
         )
+    return LoadedModel(model, tokenizer, folder, digest, number_format)
+
+
+def load_outline(source: str, *, cache: Path, dtype: str = "auto", device: str = "cpu") -> LoadedModel:
+    """As `load_model`, without the weights: for an engine that reads them from the folder itself.
+
+    The model is on the meta device.
+
+    Raises:
+        ModelError, ConfigError: as `load_model`.
+    """
+    number_format = resolve_dtype(dtype, device)
+    cache = cache.expanduser()
+    folder = resolve_folder(source, cache)
+    digest = manifest_digest(folder, cache=cache)
+    with quiet_transformers():
+        tokenizer = _load_tokenizer(folder)
+        model = empty_model(folder)
+        if (folder / GENERATION_CONFIG_NAME).is_file():  # its end-of-sequence tokens count, too
+            model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return LoadedModel(model, tokenizer, folder, digest, number_format)
 
 

@@ -76,6 +76,27 @@ class GatewayMetrics:
             registry=own,
         )
         self.refusals = Counter("expunge_refusals", "Requests refused, by reason.", ("reason",), registry=own)
+        self.admission_rejections = Counter(
+            "expunge_admission_rejections",
+            "Requests refused for a quota, the gateway's bound or their deadline, by reason.",
+            ("reason",),
+            registry=own,
+        )
+        self.admitted = Gauge(
+            "expunge_admitted_answers", "Answers under way, of the gateway's max_requests.", registry=own
+        )
+        self.client_requests = Gauge(
+            "expunge_client_answers",
+            "Answers under way, of the client's quota max_concurrent.",
+            ("client",),
+            registry=own,
+        )
+        self.client_tokens = Counter(
+            "expunge_client_tokens",
+            "Prompt and generated tokens charged to the client's quota tokens_per_minute.",
+            ("client",),
+            registry=own,
+        )
         self.staged_replicas = Gauge(
             "expunge_version_staged_replicas",
             "Engine replicas that hold the version.",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import pytest
 
-from expunge.errors import NotFound, Unavailable
+from expunge.errors import Unavailable
 from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.scopes import ScopeReader, SpecialTokens
 from expunge.inference.request import GenerationRequest
+from expunge.registry.blobs import BlobStore
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
@@ -32,15 +35,12 @@ def test_a_text_without_any_is_the_same_object(texts: tuple[str, ...]) -> None:
     assert SpecialTokens(texts).without(text) is text
 
 
-async def test_without_the_list_nothing_is_let_through() -> None:
-    class Empty:
-        def get_bytes(self, key: str) -> bytes:
-            raise NotFound(f"blob {key} does not exist")
-
+async def test_without_the_list_nothing_is_let_through(tmp_path: Path) -> None:
     def base() -> str:
         return "base:abc"
 
-    reader = ScopeReader(Empty(), base, TokenReader(Empty(), base))
+    blobs = BlobStore(f"file://{tmp_path}")
+    reader = ScopeReader(blobs, base, TokenReader(blobs, base))
     with pytest.raises(Unavailable, match="special tokens"):
         await reader.of_generation(GenerationRequest("r", "v", prompt="hello"), frozenset())
 

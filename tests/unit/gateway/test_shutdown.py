@@ -9,8 +9,8 @@ from ray import serve
 
 from expunge.config import Settings
 from expunge.gateway import launch
-from expunge.gateway.deployment import DRAIN_NOTICE_S, build_gateway
-from expunge.inference.deployment import GRACE_S, build_engine
+from expunge.gateway.deployment import build_gateway
+from expunge.inference.deployment import build_engine
 
 
 def stop_timeout_s(application: serve.Application) -> float:
@@ -18,11 +18,11 @@ def stop_timeout_s(application: serve.Application) -> float:
 
 
 def test_the_engine_outlives_the_gateways_drain(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path)
+    settings = Settings(state_dir=tmp_path, drain_notice_s=3, drain_grace_s=200)
     engine = build_engine(settings)
     gateway = build_gateway(settings, engine)
-    assert stop_timeout_s(engine) > DRAIN_NOTICE_S + GRACE_S
-    assert stop_timeout_s(gateway) > DRAIN_NOTICE_S + GRACE_S
+    assert stop_timeout_s(engine) > settings.drain_notice_s + settings.drain_grace_s
+    assert stop_timeout_s(gateway) > settings.drain_notice_s + settings.drain_grace_s
 
 
 def test_draining_may_take_longer_than_serve_waits_for_a_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,5 +34,5 @@ def test_draining_may_take_longer_than_serve_waits_for_a_deletion(monkeypatch: p
             raise TimeoutError("Some of these applications weren't deleted after 60s")
 
     monkeypatch.setattr(serve, "delete", delete)
-    launch._delete_application()
+    launch._delete_application(patience_s=60)
     assert asked == [launch.APPLICATION] * 2

@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from expunge.errors import ConfigError, FailedPrecondition, ModelError
 from expunge.inference.batch_runner import BatchRunner
 from expunge.inference.flat_batch import FlatBatch, Piece
-from expunge.inference.fused_layers import FusedNorm
+from expunge.inference.fused_layers import FusedAttention, FusedNorm
 from expunge.lora.adapter import Adapter, Pair
 from expunge.models.load import LoadedModel, load_model
 
@@ -98,6 +107,33 @@ def test_kernels_and_torch_agree_under_every_version(
     torch_alone.table.load("one", adapters[0])
     expected = torch_alone.run(FlatBatch.of(pieces_of(torch_alone, "one", 0, 100)))
     got = runner.run(FlatBatch.of(pieces_of(runner, "one", 0, 100)))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [LlamaConfig, Qwen2Config, MistralConfig, Qwen3Config, GemmaConfig])
+def test_models_of_other_families_compute_what_they_should(
+    loaded: LoadedModel, kernels_folder: Path, family: type[PretrainedConfig]
+) -> None:
+    """With heads as wide as real ones; what the kernels don't know stays the model's own."""
+    config = family(
+        vocab_size=loaded.model.config.vocab_size,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        initializer_range=0.15,
+        sliding_window=None,
+    )
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    expected = plainly(model)
+    runner = BatchRunner(replace(loaded, model=model), 4, 8, 2**20, kernels_folder=kernels_folder)
+    runner.table.load_base(loaded.version)
+    fused = any(isinstance(module, FusedAttention) for module in model.modules())
+    assert fused == (family in (LlamaConfig, Qwen2Config, MistralConfig))
+    got = runner.run(FlatBatch.of(pieces_of(runner, loaded.version, 0, 100)))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from expunge.inference.native.build import load_library
 from expunge.inference.native.kernels import BLOCK, MAX_QUERIES, Kernels, load_kernels
@@ -45,6 +46,19 @@ def test_the_gate_is_that_of_torch_for_every_size_of_number(kernels: Kernels) ->
     up = numbers(1, len(gate))
     expected = functional.silu(gate) * up
     torch.testing.assert_close(kernels.silu_multiply(gate.clone(), up), expected)
+
+
+@per_example
+@given(tokens=st.integers(1, 20), heads=st.integers(1, 5), pairs=st.integers(1, 4), seed=st.integers(0, 99))
+def test_rotation_is_that_of_transformers(
+    kernels: Kernels, tokens: int, heads: int, pairs: int, seed: int
+) -> None:
+    width = 2 * pairs * BLOCK
+    x, angles = numbers(seed, tokens, heads, width), numbers(seed + 1, tokens, width)
+    cos, sin = angles.cos(), angles.sin()
+    expected, _ = apply_rotary_pos_emb(x, x, cos, sin)
+    kernels.rotate(x, cos, sin)
+    torch.testing.assert_close(x, expected)
 
 
 def test_what_is_not_a_number_stays_so(kernels: Kernels) -> None:

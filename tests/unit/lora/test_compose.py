@@ -7,7 +7,7 @@ import torch
 
 from expunge.errors import InvalidAdapter
 from expunge.lora.adapter import Adapter
-from expunge.lora.compose import concat, recompress
+from expunge.lora.compose import concat, level, recompress
 from expunge.lora.shape import ModelShape
 from expunge.lora.validation import check_fit
 from lora_cases import random_adapter
@@ -80,3 +80,17 @@ def test_recompression_bounds_rank_beyond_a_modules_width(tiny_shape: ModelShape
 def test_rank_below_one_is_refused(tiny_shape: ModelShape) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         recompress(random_adapter(tiny_shape), 0)
+
+
+def test_levelled_adapters_change_the_same_with_one_rank_and_no_scale(tiny_shape: ModelShape) -> None:
+    uneven = random_adapter(
+        tiny_shape, seed=3, rank=4, alpha=6.0, rslora=True, rank_pattern={"q_proj": 2, "down_proj": 7}
+    )
+    even = level(uneven)
+    check_fit(even, tiny_shape, max_rank=7)
+    assert {pair.rank for pair in even.pairs.values()} == {7}
+    assert (even.config.rank, even.config.rank_pattern, even.config.alpha_pattern) == (7, {}, {})
+    assert even.pairs.keys() == uneven.pairs.keys()
+    for path in uneven.pairs:
+        assert even.config.scale_of(path) == 1.0
+        assert torch.allclose(even.delta(path), uneven.delta(path), atol=1e-6), path

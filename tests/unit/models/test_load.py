@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from expunge.errors import ModelError
-from expunge.models.load import load_model
+from expunge.models.load import load_model, load_outline
 from expunge.models.manifest import manifest_digest
 from expunge.models.source import resolve_folder
 
@@ -158,3 +158,17 @@ def test_tokenizer_of_another_model_is_refused(folder: Path, tmp_path: Path) -> 
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     edit_config(folder, vocab_size=300)
     assert "do not belong together" in refusal(folder, tmp_path)
+
+
+def test_an_outline_is_the_same_model_without_its_weights(folder: Path, tmp_path: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
+    whole, outline = (
+        load(str(folder), cache=tmp_path, dtype="float32") for load in (load_model, load_outline)
+    )
+    assert (outline.digest, outline.version, outline.dtype) == (whole.digest, whole.version, whole.dtype)
+    assert outline.model.generation_config.eos_token_id == [2, 0]
+    assert {parameter.device.type for parameter in outline.model.parameters()} == {"meta"}
+    shapes = (
+        {name: tensor.shape for name, tensor in one.model.state_dict().items()} for one in (whole, outline)
+    )
+    assert next(shapes) == next(shapes)

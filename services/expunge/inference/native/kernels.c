@@ -260,14 +260,18 @@ static inline __attribute__((always_inline)) vec sums_of(vec parts[BLOCK]) {
     return add_halves(parts[0], parts[1], 1);
 }
 
-/* out[t][0..4] = x[t] . weight[0..4] for up to four rows of x. */
-static inline __attribute__((always_inline)) void multiply_tile(const int rows, const float *x, const float *weight,
-                                                                int64_t in, float *out, int64_t out_width) {
+/* out[t][0..4] = x[t] . weight[0..4] for up to four rows of x. The first tile of a weight fetches what comes behind
+ * it: the processor, left alone, starts anew at every row, and waits for memory in between. */
+static inline __attribute__((always_inline)) void multiply_tile(const int rows, const int is_first, const float *x,
+                                                                const float *weight, int64_t in, float *out,
+                                                                int64_t out_width) {
     vec parts[BLOCK];
     for (int i = 0; i < BLOCK; i++) parts[i] = (vec){0};
     for (int64_t i = 0; i < in; i += BLOCK) {
         vec factor[4];
         for (int o = 0; o < 4; o++) factor[o] = load(weight + o * in + i);
+        if (is_first)
+            for (int o = 0; o < 4; o++) __builtin_prefetch(weight + (4 + o) * in + i, 0, 2);
         for (int t = 0; t < rows; t++) {
             vec value = load(x + t * in + i);
             for (int o = 0; o < 4; o++) parts[4 * t + o] += value * factor[o];
@@ -280,10 +284,16 @@ static inline __attribute__((always_inline)) void multiply_tile(const int rows, 
 /* out[t][0..4] = x[t] . weight[0..4]. The sums of a row don't depend on how many others there are. */
 static void multiply_rows(int64_t rows, const float *x, const float *weight, int64_t in, float *out,
                           int64_t out_width) {
-    for (; rows >= 4; rows -= 4, x += 4 * in, out += 4 * out_width) multiply_tile(4, x, weight, in, out, out_width);
-    if (rows == 3) multiply_tile(3, x, weight, in, out, out_width);
-    if (rows == 2) multiply_tile(2, x, weight, in, out, out_width);
-    if (rows == 1) multiply_tile(1, x, weight, in, out, out_width);
+    int is_first = 1;
+    for (; rows >= 4; rows -= 4, x += 4 * in, out += 4 * out_width, is_first = 0) {
+        if (is_first)
+            multiply_tile(4, 1, x, weight, in, out, out_width);
+        else
+            multiply_tile(4, 0, x, weight, in, out, out_width);
+    }
+    if (rows == 3) multiply_tile(3, is_first, x, weight, in, out, out_width);
+    if (rows == 2) multiply_tile(2, is_first, x, weight, in, out, out_width);
+    if (rows == 1) multiply_tile(1, is_first, x, weight, in, out, out_width);
 }
 
 /* out = x weight^T for few rows: every weight is read once, as it lies. x [rows, in], weight [out_width, in], in a

@@ -16,7 +16,7 @@ from expunge.inference.native.build import load_library
 
 BLOCK = 16  # positions of one block of keys or values; also the numbers of one vector
 MAX_QUERIES = 12  # of one tile and kv head
-FEW_ROWS = range(3, 17)  # rows whose product is faster than MKL's (docs/performance.md)
+FEW_ROWS = range(1, 81)  # rows whose product is faster than MKL's (docs/performance.md)
 
 _SIZE, _FLOAT = ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p
