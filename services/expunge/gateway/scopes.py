@@ -57,10 +57,10 @@ class ScopeReader:
             InvalidRequest: a token id stands for nothing.
             Unavailable: the model's special tokens are not known.
         """
+        without = (await self._special_tokens()).without
         if request.prompt_tokens:
             text, plain = await self._token_reader.readings(request.prompt_tokens)
-            return _scope(Scope(text, passing=passing), Scope(plain, passing=passing))
-        without = (await self._special_tokens()).without
+            return _scope(Scope(text, passing=passing), Scope(without(plain), passing=passing))
         sent = Scope(request.prompt or "", messages=request.messages, passing=passing)
         turns = tuple(replace(turn, content=without(turn.content)) for turn in request.messages)
         return _scope(sent, replace(sent, text=without(sent.text), messages=turns))

@@ -15,6 +15,8 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 def special_tokens(folder: Path) -> tuple[str, ...]:
     """Sorted texts of the special tokens that the tokenizer files in `folder` name.
 
+    Added tokens in brackets count, too: some models have their control tokens marked as ordinary ones.
+
     Raises:
         ModelError: one of the files is not valid JSON.
     """
@@ -40,8 +42,12 @@ def _settings(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _marked(entries: object) -> Iterator[str]:
     for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and entry.get("special"):
-            yield from _text(entry)
+        if isinstance(entry, dict):
+            yield from (text for text in _text(entry) if entry.get("special") or _is_bracketed(text))
+
+
+def _is_bracketed(text: str) -> bool:
+    return (text[:1], text[-1:]) in (("<", ">"), ("[", "]"))
 
 
 def _text(token: object) -> Iterator[str]:

@@ -18,7 +18,11 @@ def test_every_special_token_of_the_tokenizer_is_found(tiny_model_folder: Path) 
 
 
 def test_all_ways_to_name_one_are_read(tmp_path: Path) -> None:
-    added = [{"content": "<|a|>", "special": True}, {"content": "<tool>", "special": False}]
+    added = [
+        {"content": "<|a|>", "special": True},
+        {"content": "<|fim|>", "special": False},
+        {"content": "\n\n", "special": False},
+    ]
     (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
     config = {
         "bos_token": "<s>",
@@ -30,7 +34,7 @@ def test_all_ways_to_name_one_are_read(tmp_path: Path) -> None:
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"extra_special_tokens": {"y": "[Y]"}}))
-    assert set(special_tokens(tmp_path)) == {"<|a|>", "<s>", "</s>", "[X]", "[INST]", "[Y]"}
+    assert set(special_tokens(tmp_path)) == {"<|a|>", "<|fim|>", "<s>", "</s>", "[X]", "[INST]", "[Y]"}
 
 
 def test_a_folder_without_these_files_has_none(tmp_path: Path) -> None:
