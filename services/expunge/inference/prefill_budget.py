@@ -12,7 +12,8 @@ class PrefillBudget:
 
     Args:
         idle_tokens: prompt tokens of a step in which nothing else runs; also the most of any step.
-        stretch: how many times as long as one without prompts a step may take.
+        stretch: how many times as long as one without prompts a step may take; longer where more prompts
+            wait than rows decode: then prompts get a share of the time as large as theirs of the requests.
     """
 
     def __init__(self, idle_tokens: int, stretch: float) -> None:
@@ -21,15 +22,16 @@ class PrefillBudget:
         self._quiet_s: dict[int, float] = {}  # by size class of the rows that decode
         self._token_s: float | None = None
 
-    def tokens(self, rows: int) -> int:
-        """Prompt tokens for a step in which `rows` rows decode."""
+    def tokens(self, rows: int, prompts: int = 1) -> int:
+        """Prompt tokens for a step in which `rows` rows decode and `prompts` prompts are not through."""
         if rows == 0:
             return self._idle
         least = min(LEAST_TOKENS, self._idle)
         quiet_s = self._quiet(rows)
         if quiet_s is None or not self._token_s:
             return least
-        affordable = int((self._stretch - 1) * quiet_s / self._token_s)
+        stretch = max(self._stretch, 1 + prompts / rows)
+        affordable = int((stretch - 1) * quiet_s / self._token_s)
         return max(least, min(self._idle, affordable // STEP * STEP))
 
     def observe(self, rows: int, prompt_tokens: int, seconds: float) -> None:

@@ -80,7 +80,8 @@ class StepLoop:
     def step(self) -> None:
         """One turn. A part that breaks fails the tasks in it and leaves the others running."""
         self._drop_what_is_over()
-        budget = self._budget.tokens(sum(row.decodes for row in self._rows))
+        decoding = sum(row.decodes for row in self._rows)
+        budget = self._budget.tokens(decoding, len(self.waiting) + len(self._rows) - decoding)
         self._rows.admit(budget)
         rows = self._rows.with_room()
         shares = _shares([row.remaining for row in rows], budget)

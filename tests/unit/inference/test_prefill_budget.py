@@ -23,9 +23,16 @@ def test_before_anything_is_known_a_step_takes_little() -> None:
 
 
 def test_a_step_with_prompts_takes_no_longer_than_it_may() -> None:
-    tokens = learnt().tokens(8)
+    tokens = learnt().tokens(8, prompts=1)
     assert tokens >= LEAST_TOKENS
     assert QUIET_S + tokens * TOKEN_S <= 1.8 * QUIET_S
+
+
+def test_where_many_prompts_wait_they_get_their_share_of_the_time() -> None:
+    budget = learnt()
+    assert budget.tokens(8, prompts=2) == budget.tokens(8)
+    tokens = budget.tokens(8, prompts=24)
+    assert tokens * TOKEN_S >= 0.9 * 3 * QUIET_S
 
 
 def test_a_machine_that_slows_down_takes_on_less() -> None:
@@ -38,7 +45,7 @@ def test_a_machine_that_slows_down_takes_on_less() -> None:
 
 def test_rows_of_another_number_go_by_the_nearest() -> None:
     assert learnt().tokens(9) == learnt().tokens(8)
-    assert learnt().tokens(1) == learnt().tokens(8)
+    assert learnt().tokens(2) == learnt().tokens(8)
 
 
 def test_no_step_takes_more_than_an_idle_one() -> None:
