@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from expunge.config import GuardReply
-from expunge.errors import RefusedByPolicy
-from expunge.gateway.admission import Admission
+from expunge.errors import ExpungeError, RefusedByPolicy
+from expunge.gateway.admission import Admission, Admitted
 from expunge.gateway.call import current_call, current_caller
 from expunge.gateway.demand import Demand
 from expunge.gateway.guards import Scope
 from expunge.gateway.outcomes import Outcomes
-from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.routing import Route
 from expunge.gateway.running import REFUSAL, RunningRequest, RunningRequests
+from expunge.gateway.scopes import ScopeReader
 from expunge.gateway.tokens import Caller
 from expunge.gateway.upstream import EngineUpstream
 from expunge.inference.request import (
@@ -72,7 +72,7 @@ class Answering:
         engine: EngineUpstream,
         admission: Admission,
         running: RunningRequests,
-        token_reader: TokenReader,
+        scopes: ScopeReader,
         metrics: GatewayMetrics,
         outcomes: Outcomes,
         *,
@@ -80,7 +80,7 @@ class Answering:
     ) -> None:
         self._engine = engine
         self._admission = admission
-        self._token_reader = token_reader
+        self._scopes = scopes
         self._running = running
         self._metrics = metrics
         self._guard_reply = guard_reply
@@ -105,53 +105,75 @@ class Answering:
                 takes no more.
             Unavailable: the engine was lost.
         """
-        scopes = [await self._scope(one.request) for one in asked]
-        caller = current_caller()
-        requests = [[self._granted(caller, request) for request in one.requests()] for one in asked]
-        demand = Demand.of_generations([request for each in requests for request in each])
-        async with self._admission.admitted(caller, route, demand) as admitted, AsyncExitStack() as stack:
-            sources: list[AsyncGenerator[TokenBatch, None]] = []
-            for each, scope in zip(requests, scopes, strict=True):
-                # No await from the check to `entered`: a guard that came between them would be missed.
-                is_refused = self._is_refused(scope)
-                for request in each:
-                    running = stack.enter_context(self._entered(scope, route))
-                    source = _refused(route) if is_refused else self._answer(request, running, route)
-                    sources.append(source)
-            parts = await stack.enter_async_context(aclosing(interleaved(sources)))
-            async for index, batch in parts:
-                admitted.produced(batch)
-                yield Part(index, batch)
+        async with self._begun(asked, route) as (running, batches):
+            async for index, batch in batches:
+                stopped_by = running[index].stopped_by
+                if stopped_by is None:
+                    yield Part(index, batch)
+                elif batch.finish is not None:  # else its source will tell of the end
+                    yield Part(index, self._ending(stopped_by, route))
 
     async def whole_answers(self, asked: Sequence[Asked], route: Route) -> list[TokenBatch]:
         """All answers of the current call, whole and in order; raises as `answers`.
 
-        Of one that a guard stopped half way nothing remains but the refusal.
+        Of one that a guard stopped nothing remains but the refusal, also where it was complete and waited
+        for the others.
         """
-        found: list[list[TokenBatch]] = [[] for one in asked for _ in range(one.n)]
-        async with aclosing(self.answers(asked, route)) as parts:
-            async for part in parts:
-                found[part.index].append(part.batch)
-        return [
-            batches[-1] if batches[-1].finish is FinishReason.REFUSED else merge(batches) for batches in found
-        ]
+        async with self._begun(asked, route) as (running, batches):
+            found: list[list[TokenBatch]] = [[] for _ in running]
+            async for index, batch in batches:
+                found[index].append(batch)
+            return [
+                self._ending(one.stopped_by, route) if one.stopped_by else merge(told)
+                for one, told in zip(running, found, strict=True)
+            ]
 
     async def score(self, asked: ScoreRequest, route: Route) -> ScoreResult:
         """The scores of one text; raises as `answers`."""
-        scope = Scope(asked.context, continuation=asked.continuation, passing=current_caller().passing)
         caller = current_caller()
+        scope = await self._scopes.of_score(asked, caller.passing)
         asked = replace(asked, priority=self._admission.priority(caller, asked.priority))
         async with self._admission.admitted(caller, route, Demand.of_score(asked)):
             self._admission.check_guards(scope, current_call.get())
             with self._entered(scope, route) as running:
                 return await running.outcome(self._outcomes.awaited(self._engine.score(asked), route))
 
-    async def _scope(self, request: GenerationRequest) -> Scope:
-        """What the guards read of a request: of token ids, the text they stand for."""
-        text = request.prompt or ""
-        if request.prompt_tokens:
-            text = await self._token_reader.guarded_text(request.prompt_tokens)
-        return Scope(text, messages=request.messages, passing=current_caller().passing)
+    @asynccontextmanager
+    async def _begun(
+        self, asked: Sequence[Asked], route: Route
+    ) -> AsyncIterator[tuple[Sequence[RunningRequest], AsyncIterator[tuple[int, TokenBatch]]]]:
+        """Every answer of the current call, registered as running until all are told, and their batches.
+
+        Raises as `answers`.
+        """
+        caller = current_caller()
+        scopes = [await self._scopes.of_generation(one.request, caller.passing) for one in asked]
+        requests = [[self._granted(caller, request) for request in one.requests()] for one in asked]
+        demand = Demand.of_generations([request for each in requests for request in each])
+        running: list[RunningRequest] = []
+        sources: list[AsyncGenerator[TokenBatch, None]] = []
+        async with self._admission.admitted(caller, route, demand) as admitted, AsyncExitStack() as stack:
+            for each, scope in zip(requests, scopes, strict=True):
+                if sources:
+                    await asyncio.sleep(0)  # guards take their time over long prompts: others go in between
+                # No await from the check to `entered`: a guard that came between them would be missed.
+                is_refused = self._is_refused(scope)
+                for request in each:
+                    running.append(stack.enter_context(self._entered(scope, route)))
+                    source = _refused(route) if is_refused else self._answer(request, running[-1], route)
+                    sources.append(source)
+            batches = await stack.enter_async_context(aclosing(_metered(interleaved(sources), admitted)))
+            yield running, batches
+
+    def _ending(self, stopped_by: ExpungeError, route: Route) -> TokenBatch:
+        """How an answer ends that was stopped.
+
+        Raises:
+            ExpungeError: `stopped_by`, unless it is a refusal and refusals are told as text.
+        """
+        if isinstance(stopped_by, RefusedByPolicy) and self._guard_reply is not GuardReply.ERROR:
+            return _refusal_of(route)
+        raise stopped_by
 
     def _granted(self, caller: Caller, request: GenerationRequest) -> GenerationRequest:
         """The request with no higher priority than its caller may have."""
@@ -180,10 +202,8 @@ class Answering:
             async with aclosing(running.batches(answer)) as batches:
                 async for batch in self._timed(batches, route):
                     yield batch
-        except RefusedByPolicy:  # by a guard that came meanwhile
-            if self._guard_reply is GuardReply.ERROR:
-                raise
-            yield _refusal_of(route)
+        except RefusedByPolicy as error:  # by a guard that came meanwhile
+            yield self._ending(error, route)
 
     @contextmanager
     def _entered(self, scope: Scope, route: Route) -> Iterator[RunningRequest]:
@@ -243,6 +263,16 @@ async def interleaved(sources: Sequence[AsyncGenerator[T, None]]) -> AsyncGenera
             await asyncio.wait(asking)
         for source in sources:
             await source.aclose()
+
+
+async def _metered(
+    batches: AsyncGenerator[tuple[int, TokenBatch], None], admitted: Admitted
+) -> AsyncGenerator[tuple[int, TokenBatch], None]:
+    """`batches`, each counted as used, whether it is told or not."""
+    async with aclosing(batches):
+        async for index, batch in batches:
+            admitted.produced(batch)
+            yield index, batch
 
 
 async def _refused(route: Route) -> AsyncGenerator[TokenBatch, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from expunge.config import Settings
 from expunge.lora.shape import ModelShape
 from expunge.models.manifest import base_version_id, manifest_digest
 from expunge.models.source import resolve_folder
+from expunge.models.special_tokens import special_tokens
 from expunge.registry.blobs import BlobStore
 from expunge.registry.client import RegistryClient
 from expunge.registry.records import VersionKind, VersionRecord
@@ -53,6 +55,11 @@ def tokenizer_key(digest: str) -> str:
     return f"models/{digest}/tokenizer.json"
 
 
+def special_tokens_key(digest: str) -> str:
+    """Key of the blob with the texts of a base model's special tokens; gateways read prompts without them."""
+    return f"models/{digest}/special_tokens.json"
+
+
 async def publish_base(registry: RegistryClient, settings: Settings, base: BaseModel) -> None:
     """Stores shape and tokenizer, and makes the base version and the default alias known to the registry.
 
@@ -61,6 +68,8 @@ async def publish_base(registry: RegistryClient, settings: Settings, base: BaseM
     """
     blobs = BlobStore(settings.resolved_blob_url)
     blobs.put_bytes(shape_key(base.digest), base.shape().to_json().encode())
+    special = json.dumps(special_tokens(base.folder)).encode()
+    blobs.put_bytes(special_tokens_key(base.digest), special)
     tokenizer = base.folder / "tokenizer.json"
     if tokenizer.is_file():  # a model without one can't be asked by token ids
         blobs.put_bytes(tokenizer_key(base.digest), tokenizer.read_bytes())

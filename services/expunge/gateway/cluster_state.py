@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, Unavailable
 from expunge.gateway.follower import Follower
 from expunge.gateway.upstream import RegistryUpstream
 from expunge.observability.logging import get_logger
@@ -33,9 +33,10 @@ class ClusterState:
     @property
     def has_engine(self) -> bool:
         """Whether some routable replica can answer for every alias."""
-        if not self._follower.is_leased:
+        try:
+            rollouts = self._follower.view().rollouts.values()
+        except Unavailable:  # asked in one step: the lease may end any time
             return False
-        rollouts = self._follower.view().rollouts.values()
         needed = {target.version for rollout in rollouts for target in rollout.targets}
         return any(needed <= set(engine.staged) for engine in self._engines if engine.routable)
 

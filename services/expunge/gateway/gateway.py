@@ -29,6 +29,7 @@ from expunge.gateway.ports import PortClaims
 from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.quotas import Quota
 from expunge.gateway.running import RunningRequests
+from expunge.gateway.scopes import ScopeReader
 from expunge.gateway.server import (
     MAX_INFERENCE_BYTES,
     MAX_INFERENCE_CALLS,
@@ -94,7 +95,7 @@ class Gateway:
         self._spool = Spool(settings.state / "spool" / member)
         self._cluster = ClusterState(registry, self.follower, self.metrics)
         authenticator = Authenticator(tokens, verification_key, time.time)
-        token_reader = TokenReader(blobs, lambda: self.follower.view().snapshot.base_version)
+        token_reader = TokenReader(blobs, self._base_version)
         answering = Answering(
             engine,
             Admission(
@@ -106,7 +107,7 @@ class Gateway:
                 clock=clock,
             ),
             self._running,
-            token_reader,
+            ScopeReader(blobs, self._base_version, token_reader),
             self.metrics,
             self._outcomes,
             guard_reply=settings.guard_reply,
@@ -229,6 +230,9 @@ class Gateway:
             await asyncio.to_thread(self._metrics_server.close)
         self._spool.close()
         self._claims.release()
+
+    def _base_version(self) -> str:
+        return self.follower.view().snapshot.base_version
 
     def _on_view(self, view: View) -> None:
         """Stop what a new guard covers, before this gateway confirms that it knows the guard."""

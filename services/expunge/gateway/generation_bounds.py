@@ -6,16 +6,22 @@ from collections.abc import Iterator
 
 from expunge.errors import InvalidRequest, Violation
 from expunge.inference.request import GenerationRequest, Sampling, ScoreRequest
-from expunge.inference.validation import ROLES
+from expunge.inference.validation import (
+    MAX_BIAS,
+    MAX_BIASES,
+    MAX_LOGPROBS,
+    MAX_PENALTY,
+    REPETITION_PENALTIES,
+    ROLES,
+)
 
 DEFAULT_MAX_TOKENS = 128
-MAX_ANSWERS = 8
+MAX_ANSWERS = 8  # to one prompt
 MAX_STOPS = 8
 MAX_STOP_CHARS = 128
 MAX_TEMPERATURE = 2.0
 MAX_TOP_K = 2**20
-MAX_LOGPROBS = 20
-MAX_BIASES = 1024
+MAX_TOLD = 2**18  # log-probabilities in the answers to one call; each costs memory and time to tell
 CHARS_PER_TOKEN = 16  # longer texts than this times the context are refused before anything reads them
 
 
@@ -38,6 +44,7 @@ def check_generation(request: GenerationRequest, n: int, max_context: int) -> No
     ]
     if violations:
         raise InvalidRequest.of_all(violations)
+    check_told(logprobs_told(request, n, max_context))
 
 
 def check_score(request: ScoreRequest, max_context: int) -> None:
@@ -53,6 +60,30 @@ def check_score(request: ScoreRequest, max_context: int) -> None:
         raise InvalidRequest.of(violation.field, f"and continuation: {violation.message}")
 
 
+def check_told(count: int) -> None:
+    """Refuse a call that asks for more than `MAX_TOLD` log-probabilities in all.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    if count > MAX_TOLD:
+        raise InvalidRequest.of(
+            "logprobs", f"would tell up to {count:,}, at most {MAX_TOLD:,} are told; ask for fewer"
+        )
+
+
+def logprobs_told(request: GenerationRequest, n: int, max_context: int) -> int:
+    """Log-probabilities that `n` answers tell at most, those of the likeliest tokens included."""
+    if request.logprobs is None:
+        return 0
+    prompt = 0
+    if request.prompt_logprobs:  # a token has at least a byte; a chat template adds tokens of its own
+        text = len(request.prompt.encode()) if request.prompt else max_context
+        prompt = len(request.prompt_tokens) or text
+    places = min(prompt + request.max_tokens, max_context) + (n - 1) * request.max_tokens
+    return places * (1 + request.logprobs)
+
+
 def _input(request: GenerationRequest, max_context: int) -> Iterator[Violation]:
     inputs = (request.prompt, request.prompt_tokens, request.messages)
     if sum(map(bool, inputs)) != 1:
@@ -60,6 +91,10 @@ def _input(request: GenerationRequest, max_context: int) -> Iterator[Violation]:
         return
     if len(request.prompt or "") > _most_chars(max_context):
         yield _too_long("prompt", max_context)
+    if len(request.messages) > max_context:  # each takes a token at least
+        count = f"{len(request.messages):,}"
+        yield Violation("messages", f"are {count}; at most {max_context:,} fit, leave some out")
+        return
     if sum(len(turn.content) for turn in request.messages) > _most_chars(max_context):
         yield _too_long("messages", max_context)
     if len(request.prompt_tokens) > max_context:
@@ -115,12 +150,12 @@ def _sampling(sampling: Sampling) -> Iterator[Violation]:
         yield Violation("sampling.top_k", f"must be from 0 (no limit) to {MAX_TOP_K}")
     if not 0 <= sampling.min_p < 1:
         yield Violation("sampling.min_p", "must be at least 0 and below 1")
-    if not 0.01 <= sampling.repetition_penalty <= 10:
-        yield Violation("sampling.repetition_penalty", "must be from 0.01 to 10")
-    if not -2 <= sampling.presence_penalty <= 2:
-        yield Violation("sampling.presence_penalty", "must be from -2 to 2")
-    if not -2 <= sampling.frequency_penalty <= 2:
-        yield Violation("sampling.frequency_penalty", "must be from -2 to 2")
+    least, most = REPETITION_PENALTIES
+    if not least <= sampling.repetition_penalty <= most:
+        yield Violation("sampling.repetition_penalty", f"must be from {least:g} to {most:g}")
+    for name in ("presence_penalty", "frequency_penalty"):
+        if not -MAX_PENALTY <= getattr(sampling, name) <= MAX_PENALTY:
+            yield Violation(f"sampling.{name}", f"must be from -{MAX_PENALTY:g} to {MAX_PENALTY:g}")
 
 
 def _biases(sampling: Sampling) -> Iterator[Violation]:
@@ -129,10 +164,9 @@ def _biases(sampling: Sampling) -> Iterator[Violation]:
         yield Violation("sampling.logit_bias", f"has {len(biases)} entries; at most {MAX_BIASES} are allowed")
         return
     for token, bias in biases:
-        if not (0 <= token < 2**32 and -100 <= bias <= 100):
-            yield Violation(
-                f"sampling.logit_bias[{token}]", "must be a token id with a bias from -100 to 100"
-            )
+        if not (0 <= token < 2**32 and -MAX_BIAS <= bias <= MAX_BIAS):
+            bounds = f"from -{MAX_BIAS:g} to {MAX_BIAS:g}"
+            yield Violation(f"sampling.logit_bias[{token}]", f"must be a token id with a bias {bounds}")
 
 
 def _most_chars(max_context: int) -> int:

@@ -35,9 +35,14 @@ class Scope:
     continuation: str = ""  # after `text`, of a request to score
     messages: tuple[Message, ...] = ()
     passing: frozenset[str] = frozenset()
+    readings: tuple[Scope, ...] = ()  # the same as the model reads it, where that is another text
 
     def matched_by(self, guards: Guards, answer: str = "") -> str | None:
         """Id of the erasure in whose scope the request, or the answer written so far, is; else None."""
+        found = (scope._matched_by(guards, answer) for scope in (self, *self.readings))
+        return next((erasure_id for erasure_id in found if erasure_id is not None), None)
+
+    def _matched_by(self, guards: Guards, answer: str) -> str | None:
         if self.continuation:
             return guards.match_score(self.text, self.continuation, passing=self.passing)
         if self.messages:

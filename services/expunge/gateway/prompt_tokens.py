@@ -35,16 +35,14 @@ class TokenReader:
         """
         return self._decoded(await self._tokenizer(), ids)
 
-    async def guarded_text(self, ids: Sequence[int]) -> str:
-        """What guards are to read of `ids`; raises as `text`.
+    async def readings(self, ids: Sequence[int]) -> tuple[str, str]:
+        """What guards are to read of `ids`: the text, and the text without special tokens; raises as `text`.
 
-        Where there are special tokens, the text without them comes first: they must not hide a name that
-        they stand in the middle of.
+        Special tokens must not hide a name that they stand in the middle of.
         """
         tokenizer = await self._tokenizer()
         text = self._decoded(tokenizer, ids)
-        plain = tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text if plain == text else f"{plain}\n{text}"
+        return text, tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def _decoded(self, tokenizer: Tokenizer, ids: Sequence[int]) -> str:
         unknown = [place for place, token in enumerate(ids) if tokenizer.id_to_token(token) is None]

@@ -23,7 +23,11 @@ def refusal() -> RefusedByPolicy:
 
 
 class RunningRequest:
-    """One admitted request: hands on what the engine produces, until something stops it."""
+    """One admitted request: hands on what the engine produces, until something stops it.
+
+    Attributes:
+        stopped_by: what stopped it, also after its last token, as long as its answer is not told.
+    """
 
     def __init__(self, scope: Scope, version: str) -> None:
         self._scope = scope
@@ -31,19 +35,19 @@ class RunningRequest:
         self._answer: list[str] = []
         self._waiting: deque[TokenBatch] = deque()
         self._news = asyncio.Event()
-        self._stopped_by: ExpungeError | None = None
+        self.stopped_by: ExpungeError | None = None
 
     def refuse_if_in_scope(self, guards: Guards) -> str | None:
         """Stop this request if it, or its answer so far, is in scope; returns the erasure's id."""
-        erasure_id = None if self._stopped_by else self._scope.matched_by(guards, "".join(self._answer))
+        erasure_id = None if self.stopped_by else self._scope.matched_by(guards, "".join(self._answer))
         if erasure_id is not None:
             self.stop(refusal())
         return erasure_id
 
     def stop(self, error: ExpungeError) -> None:
         """End this request with `error`; what was produced and not yet handed on is dropped."""
-        if self._stopped_by is None:
-            self._stopped_by = error
+        if self.stopped_by is None:
+            self.stopped_by = error
             self._news.set()
 
     async def batches(self, source: AsyncIterator[TokenBatch]) -> AsyncGenerator[TokenBatch, None]:
@@ -60,8 +64,8 @@ class RunningRequest:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                if self._stopped_by is not None:
-                    raise self._stopped_by
+                if self.stopped_by is not None:
+                    raise self.stopped_by
                 if self._waiting:
                     batch = self._merged()
                     yield batch
@@ -70,7 +74,7 @@ class RunningRequest:
                 elif pump.done():
                     pump.result()
                     raise Unavailable("the engine ended the answer early; try again", reason="REPLICA_LOST")
-                if self._waiting or self._stopped_by or pump.done():
+                if self._waiting or self.stopped_by or pump.done():
                     self._news.set()
         finally:
             await _ended(pump)
@@ -86,8 +90,8 @@ class RunningRequest:
         news = asyncio.ensure_future(self._news.wait())
         try:
             await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
-            if self._stopped_by is not None:
-                raise self._stopped_by
+            if self.stopped_by is not None:
+                raise self.stopped_by
             return await task
         finally:
             await _ended(task)

@@ -9,67 +9,25 @@ from transformers import Cache
 LENGTH_STEP = 64
 FIRST_ROWS = 4
 
-KvSlices = list[Tensor]
-"""Some tokens' keys of every layer, then their values, each [1, kv_heads, tokens, head_dim]."""
-
 
 class KvScratch(Cache):
-    """Keys and values of one packed row while it is prefilled, in one pass or in several.
+    """Keys and values of one packed row, of its one pass. Per layer [1, kv_heads, tokens, head_dim]."""
 
-    Per layer [1, kv_heads, capacity, head_dim]; layers take their shape from what the model writes first.
-    """
-
-    def __init__(self, capacity: int) -> None:
+    def __init__(self) -> None:
         super().__init__(layers=[])
-        self.capacity = capacity
-        self.length = 0
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
-        """Append [1, kv_heads, tokens, head_dim] and return all that the layer holds so far."""
-        end = self.length + key_states.shape[2]
-        if self.length == 0 and end == self.capacity:
-            self.keys.append(key_states)
-            self.values.append(value_states)
-            return key_states, value_states
-        if layer_idx == len(self.keys):
-            self.keys.append(_rows_like(key_states, 1, self.capacity))
-            self.values.append(_rows_like(value_states, 1, self.capacity))
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        keys[:, :, self.length : end] = key_states
-        values[:, :, self.length : end] = value_states
-        return keys[:, :, :end], values[:, :, :end]
-
-    def append(self, slices: KvSlices) -> None:
-        """Write what is known of some tokens, in place of computing it."""
-        layers = len(slices) // 2
-        if not self.keys:
-            self.keys = [_rows_like(layer, 1, self.capacity) for layer in slices[:layers]]
-            self.values = [_rows_like(layer, 1, self.capacity) for layer in slices[layers:]]
-        end = self.length + slices[0].shape[2]
-        for target, source in zip((*self.keys, *self.values), slices, strict=True):
-            target[:, :, self.length : end] = source
-        self.length = end
-
-    def take(self, path: Tensor) -> KvSlices:
-        """Copies of the nodes `path` [tokens]."""
-        path = path.to(self.keys[0].device)
-        return [layer.index_select(2, path) for layer in (*self.keys, *self.values)]
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Memory of one token in all layers."""
-        return sum(layer.nbytes // layer.shape[2] for layer in (*self.keys, *self.values))
-
-    def advance(self, tokens: int) -> None:
-        """Count `tokens` as written in every layer."""
-        self.length += tokens
+        """Keep what the next layer writes, [1, kv_heads, tokens, head_dim]."""
+        self.keys.append(key_states)
+        self.values.append(value_states)
+        return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.length
+        return 0  # before its pass; nobody asks later
 
 
 class KvPool(Cache):

@@ -42,52 +42,16 @@ class ModelRunner:
         Returns:
             logits after the nodes `wanted`, [len(wanted), vocabulary], and the keys and values of all nodes.
         """
-        scratch = KvScratch(len(tree))
-        visible = torch.from_numpy(tree.visibility())
-        logits = self.run_row(scratch, tree.tokens, tree.positions, visible, slot, wanted)
-        return logits, scratch
-
-    def extend(self, scratch: KvScratch, tokens: Sequence[int], slot: int, wanted: Sequence[int]) -> Tensor:
-        """Run the next `tokens` of one long prompt; `wanted` counts from the first of them.
-
-        Returns:
-            logits [len(wanted), vocabulary].
-        """
-        start, end = scratch.length, scratch.length + len(tokens)
-        visible = torch.ones(len(tokens), end, dtype=torch.bool).tril(start)
-        return self.run_row(scratch, tokens, range(start, end), visible, slot, wanted)
-
-    def run_row(
-        self,
-        scratch: KvScratch,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-        visible: Tensor,
-        slot: int,
-        wanted: Sequence[int],
-    ) -> Tensor:
-        """Run `tokens` of one row and write their keys and values behind what `scratch` holds.
-
-        Args:
-            scratch: the nodes before; counts the new ones as written.
-            tokens, positions: token id and depth of each new node.
-            visible: [new nodes, all nodes], true where a node may attend.
-            slot: the version.
-            wanted: the new nodes, counted from the first of them, whose logits are returned.
-
-        Returns:
-            logits [len(wanted), vocabulary].
-        """
+        scratch = KvScratch()
         logits = self._forward(
             scratch,
-            torch.tensor([list(tokens)]),
-            torch.tensor([list(positions)]),
-            visible[None, None],
+            torch.tensor([list(tree.tokens)]),
+            torch.tensor([list(tree.positions)]),
+            torch.from_numpy(tree.visibility())[None, None],
             [slot],
             keep=torch.tensor(list(wanted), dtype=torch.long),
         )
-        scratch.advance(len(tokens))
-        return logits[0]
+        return logits[0], scratch
 
     def is_sound(self, slot: int, token: int) -> bool:
         """Whether the version in `slot` computes finite logits; also its first run, which warms it up."""

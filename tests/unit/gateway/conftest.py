@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,13 +14,14 @@ import pytest_asyncio
 import yaml
 
 from expunge.config import Settings
-from expunge.gateway.base_model import shape_key, tokenizer_key
+from expunge.gateway.base_model import shape_key, special_tokens_key, tokenizer_key
 from expunge.gateway.gateway import Gateway
 from expunge.gateway.tokens import TokenTable
 from expunge.inference.engine import Engine
 from expunge.inference.limits import EngineLimits
 from expunge.lora.shape import ModelShape
 from expunge.models.load import load_model
+from expunge.models.special_tokens import special_tokens
 from expunge.registry.blobs import BlobStore
 from expunge.registry.records import VersionKind, VersionRecord
 from expunge.registry.service import RegistryService
@@ -90,6 +92,8 @@ async def serve(model_folder: Path, folder: Path, **changes: object) -> AsyncIte
     blobs = BlobStore(settings.resolved_blob_url)
     blobs.put_bytes(shape_key(loaded.digest), shape.to_json().encode())
     blobs.put_bytes(tokenizer_key(loaded.digest), (model_folder / "tokenizer.json").read_bytes())
+    special = json.dumps(special_tokens(model_folder)).encode()
+    blobs.put_bytes(special_tokens_key(loaded.digest), special)
     registry = RegistryService(settings, environment={})
     await registry.start()
     await registry.ensure_base(base)

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 
 from expunge.config import Settings
 from expunge.errors import Unavailable
+from expunge.gateway.base_model import special_tokens_key
 from expunge.gateway.gateway import Gateway
 from expunge.gateway.quotas import Quota
 from expunge.gateway.tokens import TokenTable
@@ -91,12 +92,14 @@ async def staged(
     registry, engine, clock = RegistryService(settings, environment={}), ScriptedEngine(), HandClock()
     await registry.start()
     await registry.ensure_base(VersionRecord("base:tiny", VersionKind.BASE, "base", "tiny"))
+    blobs = BlobStore(settings.resolved_blob_url)
+    blobs.put_bytes(special_tokens_key("tiny"), b"[]")
     gateway = Gateway(
         settings,
         "gateway-0",
         registry=registry,
         engine=engine,
-        blobs=BlobStore(settings.resolved_blob_url),
+        blobs=blobs,
         tokens=TokenTable.read(tokens, Quota.of(settings)),
         verification_key=VERIFICATION_KEY,
         clock=clock,

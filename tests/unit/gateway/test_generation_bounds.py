@@ -117,6 +117,7 @@ def test_every_bad_field_is_named_together() -> None:
         (pb.GenerateRequest(prompt="a", max_tokens=1, prompt_logprobs=True), "prompt_logprobs"),
         (pb.GenerateRequest(prompt="a", max_tokens=0, logprobs=0, prompt_logprobs=True, n=2), "n"),
         (pb.GenerateRequest(prompt="a", max_tokens=1, stop=["x"] * 100), "stop"),
+        (pb.GenerateRequest(messages=[pb.Message(role="x")] * (CONTEXT + 1), max_tokens=1), "messages"),
         (
             pb.GenerateRequest(
                 prompt="a", max_tokens=1, sampling=pb.Sampling(logit_bias=dict.fromkeys(range(1025), 1.0))
@@ -128,6 +129,14 @@ def test_every_bad_field_is_named_together() -> None:
 )
 def test_a_bad_field_is_named(message: pb.GenerateRequest, field: str) -> None:
     assert violations(message) == {field}
+
+
+def test_a_call_is_told_a_bounded_number_of_log_probabilities() -> None:
+    message = pb.GenerateRequest(prompt="a", n=8, max_tokens=2000, logprobs=20, prompt_logprobs=True)
+    with pytest.raises(InvalidRequest, match="336,021"):  # 21 for each of 16,000 tokens and the prompt's one
+        asked_of(message, CALL, ROUTE, None, 2048)
+    message.n = 1
+    assert asked_of(message, CALL, ROUTE, None, 2048).n == 1
 
 
 def test_a_priority_that_nobody_knows_is_refused() -> None:

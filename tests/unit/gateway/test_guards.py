@@ -180,4 +180,32 @@ async def test_nothing_of_an_answer_that_a_guard_stopped_is_told(
     assert stopped.usage == pb.Usage()
 
 
+async def test_an_answer_that_was_complete_is_not_told_once_its_guard_has_come(
+    live: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, may_end = asyncio.Event(), asyncio.Event()
+    generate = live.engine.generate
+
+    async def held(request: GenerationRequest) -> AsyncIterator[TokenBatch]:
+        if request.prompt == "Tell me of clocks.":
+            await may_end.wait()
+        async for batch in generate(request):
+            yield batch
+        if request.prompt != "Tell me of clocks.":
+            answered.set()
+
+    monkeypatch.setattr(live.engine, "generate", held)
+    url, headers = f"http://{live.gateway.addresses.http}", {"authorization": "Bearer token-of-client"}
+    async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+        asked = {"prompt": ["Tell me of Ulvane Drostrick.", "Tell me of clocks."], "max_tokens": 2}
+        call = asyncio.ensure_future(client.post("/v1/completions", json=asked))
+        async with asyncio.timeout(10):
+            await answered.wait()
+        await erase(live, "Ulvane Drostrick")
+        may_end.set()
+        response = await call
+    assert response.status_code == 400
+    assert response.json()["error"]["message"] == REFUSAL
+
+
 ENDLESS = pb.Sampling(temperature=2.0, seed=1)

@@ -86,6 +86,13 @@ def test_answers_of_one_call_are_bounded() -> None:
         CompletionParameters.of({"prompt": ["a"] * 65}).asked(CALL, ROUTE, None, 64)
 
 
+def test_log_probabilities_are_bounded_over_all_prompts() -> None:
+    body = {"prompt": [[1] * 2000] * 64, "max_tokens": 1, "echo": True, "logprobs": 1}
+    assert len(CompletionParameters.of(body).asked(CALL, ROUTE, None, 2048)) == 64
+    with pytest.raises(InvalidRequest, match="logprobs"):
+        CompletionParameters.of({**body, "logprobs": 20}).asked(CALL, ROUTE, None, 2048)
+
+
 def test_an_echo_begins_with_the_prompt_and_its_tokens() -> None:
     choices = CompletionChoices(["The dog"], 1, with_logprobs=True)
     batch = TokenBatch(" barks", (6,), "v1", FinishReason.LENGTH, 2, 1, (BARKS,), PROMPT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import grpc
@@ -42,6 +43,17 @@ async def test_a_running_stream_ends_with_the_lease(
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.reason == "LEASE_EXPIRED"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_lease_that_ends_while_readiness_is_asked_for_is_no_error(
+    live: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    times = itertools.chain([now], itertools.repeat(now + 2 * live.settings.lease_s))
+    with monkeypatch.context() as patch:
+        patch.setattr(live.gateway.follower, "_clock", lambda: next(times))
+        assert [live.gateway.is_ready for _ in range(2)][-1] is False
 
 
 async def test_everything_under_way_is_ended_with_an_error_of_its_own() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from expunge.errors import InvalidRequest
 from expunge.gateway.answering import Asked
 from expunge.gateway.call import Call
-from expunge.gateway.generation_bounds import check_generation
+from expunge.gateway.generation_bounds import check_generation, check_told, logprobs_told
 from expunge.gateway.http.parameters import Parameters
 from expunge.gateway.routing import Route
 from expunge.inference.request import GenerationRequest
 
 DEFAULT_MAX_TOKENS = 16  # as in OpenAI's API
-MAX_ANSWERS = 64  # of one call: prompts times `n`
+MAX_ANSWERS_OF_CALL = 64  # prompts times `n`
 _MAX_TOKEN_ID = 2**32 - 1
 
 Prompt = str | tuple[int, ...]
@@ -33,18 +33,20 @@ class CompletionParameters(Parameters):
     def asked(self, call: Call, route: Route, deadline: float | None, max_context: int) -> list[Asked]:
         prompts = prompts_of(self.prompt)
         n = 1 if self.n is None else self.n
-        if n > 0 and len(prompts) * n > MAX_ANSWERS:
+        if n > 0 and len(prompts) * n > MAX_ANSWERS_OF_CALL:
             asked_for = f"{len(prompts)} prompts with n={n}"
             raise InvalidRequest.of(
-                "prompt", f"{asked_for} ask for more than {MAX_ANSWERS} answers; send less"
+                "prompt", f"{asked_for} ask for more than {MAX_ANSWERS_OF_CALL} answers; send less"
             )
         tells_prompt = self.echo and self.logprobs is not None
         if tells_prompt and n > 1:
             raise InvalidRequest.of("n", "must be 1 where echo and logprobs are set together")
-        return [
+        asked = [
             self._one(place, prompt, n, call, route, deadline, max_context)
             for place, prompt in enumerate(prompts)
         ]
+        check_told(sum(logprobs_told(one.request, n, max_context) for one in asked))
+        return asked
 
     def _one(
         self,
