@@ -207,6 +207,16 @@ def test_a_sampler_that_fails_does_not_stop_the_loop(bench: Bench, monkeypatch: 
     assert bench.finish_of(after) is FinishReason.LENGTH
 
 
+def test_a_sampler_that_fails_ends_its_own_row_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = bench.submit("The dog", "one", max_tokens=6)
+    bad = bench.submit("She studied", "two", max_tokens=6)
+    monkeypatch.setattr(bad, "sampler", _Failing())
+    bench.run()
+    assert isinstance(bench.told[bad][-1], ExpungeError)
+    assert bench.finish_of(good) is FinishReason.LENGTH
+    assert bench.loop.stats().kv_used_bytes == 0
+
+
 class _Failing(Sampler):
     def __init__(self) -> None:
         pass
