@@ -225,6 +225,22 @@ class _Failing(Sampler):
         raise RuntimeError("no numbers left")
 
 
+def test_nobody_gives_way_to_a_request_that_waits_for_the_prompt_of_another(bench: Bench) -> None:
+    for index in range(2):
+        bench.submit(f"The dog {index}", "one", max_tokens=60, priority=Priority.BATCH)
+    for _ in range(4):
+        bench.loop.step()
+    long = "What does Tobin Hale do for a living? " * 12
+    first = bench.submit(long, "one", max_tokens=2)
+    bench.loop.step()
+    bench.submit(long, "one", max_tokens=2)
+    while not bench.told[first]:
+        bench.loop.step()
+        assert bench.loop.stats().preemptions == 0
+    bench.run()
+    assert bench.loop.stats().preemptions == 1
+
+
 def test_requests_that_do_not_fit_together_take_turns_and_lose_nothing(
     loaded: LoadedModel, adapters: tuple[Adapter, Adapter]
 ) -> None:
