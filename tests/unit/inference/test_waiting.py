@@ -69,6 +69,18 @@ def test_a_pause_saves_nothing_up() -> None:
     assert waiting.in_order() == [busy, back]
 
 
+def test_who_comes_while_nobody_waits_is_not_behind_those_who_run() -> None:
+    waiting = queue()
+    running = Waiting("a")
+    waiting.put(running)
+    waiting.remove(running)
+    waiting.charge("a", 1000)
+    flood, next_one = [Waiting("b") for _ in range(2)], Waiting("a")
+    put(waiting, *flood, next_one)
+    waiting.charge("b", 1)
+    assert waiting.in_order()[0] is next_one
+
+
 def test_interactive_requests_come_before_batch() -> None:
     waiting = queue()
     batch, interactive = Waiting("a", Priority.BATCH), Waiting("b")
