@@ -43,7 +43,7 @@ class WaitingQueue:
         """Append `task`.
 
         Where the queue is full and another client has more waiting than this one would, the youngest of those
-        gives way: it is marked with `refusal`, for the engine's thread to tell.
+        gives way, unless its text has begun: it is marked with `refusal`, for the engine's thread to tell.
 
         Raises:
             Overloaded: the queue is full.
@@ -98,7 +98,10 @@ class WaitingQueue:
         client, most = counts.most_common(1)[0] if counts else (newcomer.client, 0)
         if most <= counts[newcomer.client] + 1:
             raise self._full(len(waiting))
-        youngest = max((task for task in waiting if task.client == client), key=lambda task: task.arrival)
+        fresh = [task for task in waiting if task.client == client and not task.written]
+        if not fresh:
+            raise self._full(len(waiting))
+        youngest = max(fresh, key=lambda task: task.arrival)
         youngest.refusal = self._full(len(waiting))
 
     def _full(self, waiting: int) -> Overloaded:

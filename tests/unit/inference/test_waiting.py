@@ -125,3 +125,20 @@ def test_in_a_full_queue_the_youngest_of_a_flood_gives_way_to_others() -> None:
     assert other in waiting.in_order()
     with pytest.raises(Overloaded):
         waiting.put(Waiting("b"))  # two of "b" beside two of "a" would be no fairer
+
+
+def test_a_text_that_has_begun_gives_way_to_nobody() -> None:
+    waiting = queue(limit=3)
+    flood = [Waiting("a") for _ in range(3)]
+    put(waiting, *flood)
+    flood[2].written = [1]
+    waiting.put(Waiting("b"))
+    assert [task.refusal is not None for task in flood] == [False, True, False]
+    begun = queue(limit=3)
+    rows = [Waiting("a") for _ in range(3)]
+    put(begun, *rows)
+    for row in rows:
+        row.written = [1]
+    with pytest.raises(Overloaded):
+        begun.put(Waiting("b"))
+    assert not any(row.refusal for row in rows)
