@@ -12,18 +12,25 @@ from expunge.inference.sampler import likeliest
 from expunge.inference.task import Generation
 
 
-def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool]:
+def choose_next(generations: Sequence[Generation], logits: Tensor) -> list[bool | Exception]:
     """Let each generation take its next token from its row of `logits` [rows, vocabulary].
 
     Returns:
-        for each whether it goes on. One whose logits are not finite is told so and ends;
-        the others don't notice.
+        for each whether it goes on, or what its own choice broke with. One whose logits are not finite is
+        told so and ends; the others don't notice.
     """
     ids, are_finite = likeliest(logits)
     return [
-        _choose(generation, logits[row], ids[row], are_finite[row])
+        _tried(generation, logits[row], ids[row], are_finite[row])
         for row, generation in enumerate(generations)
     ]
+
+
+def _tried(generation: Generation, logits: Tensor, greedy: int, is_finite: bool) -> bool | Exception:
+    try:
+        return _choose(generation, logits, greedy, is_finite)
+    except Exception as error:  # whatever it is, the other rows go on
+        return error
 
 
 def _choose(generation: Generation, logits: Tensor, greedy: int, is_finite: bool) -> bool:

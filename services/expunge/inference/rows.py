@@ -59,13 +59,17 @@ class Rows:
                 return
             if task.needs_row and is_blocked:
                 continue
-            if task.needs_row and self.held >= self._most and not self._make_way(task):
+            is_full = task.needs_row and self.held >= self._most
+            yielding = self._yielding(task) if is_full else None
+            if is_full and yielding is None:
                 continue  # others behind it may have a better claim to a row
             tokens = [*task.tokens, *task.written]
             shareable = len(tokens) - 1 if task.written else task.wanted.start
             kept = self._pool.match(task.version, tokens[:shareable])
             if _is_begun(task, tokens[:shareable], len(kept), prefilling):
                 continue
+            if yielding is not None:  # only now: nobody gives way to one that waits for another's prompt
+                self._give_way(yielding)
             if not self._enter(task, tokens, kept):
                 is_blocked = is_blocked or task.needs_row
 
@@ -103,24 +107,22 @@ class Rows:
         self.cached_tokens += len(kept) * BLOCK
         return True
 
-    def _make_way(self, task: Task) -> bool:
-        """Have a row give way to `task`: of batch priority, or of a client with more than its part."""
+    def _yielding(self, task: Task) -> Row | None:
+        """Which row is to give way to `task`: of batch priority, or of a client with more than its part."""
         rows = [row for row in self._rows if row.task.needs_row]
         if task.priority is Priority.INTERACTIVE:
             batch = [row for row in rows if row.task.priority is Priority.BATCH]
             if batch:
-                self._give_way(batch[-1])
-                return True
+                return batch[-1]
         alike = [row for row in rows if row.task.priority is task.priority]
         held = Counter(row.task.client for row in alike)
         if not held:
-            return False
+            return None
         client, most = held.most_common(1)[0]
         share = self._most // len({*held, task.client})
         if held[task.client] >= share or most <= share:
-            return False
-        self._give_way([row for row in alike if row.task.client == client][-1])
-        return True
+            return None
+        return [row for row in alike if row.task.client == client][-1]
 
     def _give_way(self, row: Row) -> None:
         """Put `row` back to wait. What it wrote so far is prompt then, most of which is kept."""

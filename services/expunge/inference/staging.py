@@ -68,8 +68,9 @@ class Staging:
             return True
 
     async def _install(self, version: str, adapter: Adapter | None) -> None:
-        slot = await asyncio.to_thread(self._occupy, version, adapter)
+        occupying = asyncio.ensure_future(asyncio.to_thread(self._occupy, version, adapter))
         try:
+            slot = await asyncio.shield(occupying)
             check = SoundnessCheck(version, slot, self._probe)
             self._thread.submit(check)
             if not await asyncio.wrap_future(check.result):
@@ -77,6 +78,9 @@ class Staging:
                     f"version {version} computes numbers that are not finite; train it again"
                 )
         except BaseException:
+            await asyncio.wait((occupying,))  # a thread that copies can't be stopped
+            if occupying.exception() is not None:
+                raise
             await asyncio.wrap_future(self._thread.call(lambda: self._table.unload(version)))
             raise
         self._residents.add(version, slot)

@@ -169,7 +169,9 @@ class StepLoop:
                 self._break(row, error)
             return
         for row, goes_on in zip(rows, going, strict=True):
-            if not goes_on:
+            if isinstance(goes_on, Exception):
+                self._break(row, goes_on)
+            elif not goes_on:
                 self._leave(row)
             elif len(row.task.written) == 1:
                 self._rows.keep(row)

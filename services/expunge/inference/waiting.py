@@ -19,8 +19,8 @@ class WaitingQueue:
 
     Among waiting requests of one priority the next is of the client that has been served least, in tokens:
     a virtual token counter (Sheng et al. 2024, arXiv 2401.00588). A client that comes back after a pause
-    starts from the least served of those who wait, so that it can't save up. Each client's own requests keep
-    their order.
+    starts from the least served of those who wait, or where nobody does from whoever left last, so that it
+    can't save up. Each client's own requests keep their order.
 
     Args:
         limit: requests that may wait.
@@ -32,6 +32,7 @@ class WaitingQueue:
         self._free_rows = free_rows
         self._tasks: list[Task] = []
         self._served: dict[str, float] = {}
+        self._last = ""  # the client that left last
         self._arrivals = 0
         self._lock = threading.Lock()
 
@@ -42,7 +43,7 @@ class WaitingQueue:
         """Append `task`.
 
         Where the queue is full and another client has more waiting than this one would, the youngest of those
-        gives way: it is marked with `refusal`, for the engine's thread to tell.
+        gives way, unless its text has begun: it is marked with `refusal`, for the engine's thread to tell.
 
         Raises:
             Overloaded: the queue is full.
@@ -64,6 +65,7 @@ class WaitingQueue:
         """Take `task` out, to run it."""
         with self._lock:
             self._tasks.remove(task)
+            self._last = task.client
 
     def drop(self, is_over: Callable[[Task], bool]) -> list[Task]:
         """Take out and return every task for which `is_over`."""
@@ -96,7 +98,10 @@ class WaitingQueue:
         client, most = counts.most_common(1)[0] if counts else (newcomer.client, 0)
         if most <= counts[newcomer.client] + 1:
             raise self._full(len(waiting))
-        youngest = max((task for task in waiting if task.client == client), key=lambda task: task.arrival)
+        fresh = [task for task in waiting if task.client == client and not task.written]
+        if not fresh:
+            raise self._full(len(waiting))
+        youngest = max(fresh, key=lambda task: task.arrival)
         youngest.refusal = self._full(len(waiting))
 
     def _full(self, waiting: int) -> Overloaded:
@@ -112,6 +117,8 @@ class WaitingQueue:
         if client in waiting:
             return
         if len(self._served) > _MOST_REMEMBERED:
-            self._served = {name: self._served[name] for name in waiting if name in self._served}
-        least = min((self._served.get(name, 0.0) for name in waiting), default=0.0)
+            self._served = {
+                name: self._served[name] for name in {*waiting, self._last} if name in self._served
+            }
+        least = min(self._served.get(name, 0.0) for name in waiting or {self._last})
         self._served[client] = max(self._served.get(client, 0.0), least)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy.engine import Connection
-
 from expunge.errors import BelowFloor, ExpungeError, StaleGeneration
 from expunge.observability.logging import get_logger
-from expunge.registry import canary_plans, floor
+from expunge.registry import canary_plans
 from expunge.registry.canary import (
     CONDUCTOR,
     Advance,
@@ -19,10 +17,9 @@ from expunge.registry.canary import (
     Hold,
     decide,
 )
-from expunge.registry.records import Target, VersionState
-from expunge.registry.rollout_change import Change, find_rollout
-from expunge.registry.rollouts import Rollouts
-from expunge.registry.serving_state import find_rollback, read_versions
+from expunge.registry.records import Target
+from expunge.registry.rollout_change import Change
+from expunge.registry.rollouts import Rollouts, version_before
 
 _RETRY_S = 1.0
 _IDLE_S = 3600.0
@@ -141,7 +138,7 @@ class Conductor(Rollouts):
             await self._back_out(plan, BackOut(error.message))
 
     async def _back_out(self, plan: CanaryPlan, move: BackOut) -> None:
-        version = await self.read(lambda connection: _version_before(connection, plan))
+        version = await self.read(lambda connection: version_before(connection, plan))
         if not version:
             detail = f"{move.why}; no earlier version meets the erasure floor: roll out one that does"
             await self.write(
@@ -157,13 +154,3 @@ class Conductor(Rollouts):
     @property
     def _patience_s(self) -> float:
         return 2 * self.settings.staging_timeout_s
-
-
-def _version_before(connection: Connection, plan: CanaryPlan) -> str:
-    """What to put the alias back to: the version before the canary, else the newest that meets the floor."""
-    stable = read_versions(connection, [plan.stable]).get(plan.stable)
-    erasures = floor.floor_erasures(connection)
-    is_usable = stable is not None and stable.state is VersionState.READY
-    if is_usable and not floor.unmet(connection, plan.stable, erasures):
-        return plan.stable
-    return find_rollback(connection, find_rollout(connection, plan.alias))

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from expunge.errors import FailedPrecondition, NotFound
-from expunge.registry import floor, schema
-from expunge.registry.canary import CanarySpec
-from expunge.registry.records import Rollout, RolloutChange, Target, VersionRecord
+from expunge.registry import canary_plans, floor, schema
+from expunge.registry.canary import CanaryPlan, CanarySpec
+from expunge.registry.records import Rollout, RolloutChange, Target, VersionRecord, VersionState
 from expunge.registry.rollout_change import Change, begin_canary, commit, find_rollout, validate
-from expunge.registry.serving_state import current_rollouts, find_rollback, rollout_of
+from expunge.registry.serving_state import current_rollouts, find_rollback, read_versions, rollout_of
 from expunge.registry.stager import Stager
 from expunge.registry.transaction import Transaction
 from expunge.registry.versions import find_version
@@ -84,6 +84,8 @@ class Rollouts(Stager):
     ) -> RolloutChange:
         """Point `alias` at an earlier version: `to_version` (id or name), else the newest that may.
 
+        While a canary runs that is the version before it, which still has a part of the alias.
+
         Safe to repeat, and raises, like `set_rollout`; moreover:
 
         Raises:
@@ -97,7 +99,8 @@ class Rollouts(Stager):
             repeated = Change(alias, current.targets, expected_generation, reason, principal)
             if repeated.is_done_by(current):
                 return current.targets[0].version
-            found = find_rollback(connection, current)
+            canary = canary_plans.running_plan(connection, alias)
+            found = version_before(connection, canary) if canary else find_rollback(connection, current)
             if not found:
                 raise FailedPrecondition(
                     f"alias '{alias}' has no earlier version that meets the erasure floor; "
@@ -184,3 +187,13 @@ def _commit(transaction: Transaction, change: Change, late: tuple[str, ...]) -> 
     if transaction.revision:
         transaction.unroutable.update(late)
     return rollout, transaction
+
+
+def version_before(connection: Connection, plan: CanaryPlan) -> str:
+    """What to put the alias back to: the version before the canary, else the newest that meets the floor."""
+    stable = read_versions(connection, [plan.stable]).get(plan.stable)
+    erasures = floor.floor_erasures(connection)
+    is_usable = stable is not None and stable.state is VersionState.READY
+    if is_usable and not floor.unmet(connection, plan.stable, erasures):
+        return plan.stable
+    return find_rollback(connection, find_rollout(connection, plan.alias))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from expunge.inference.request import (
     Sampling,
     ScoreRequest,
 )
+from expunge.lora.adapter import Adapter
 from expunge.models.load import LoadedModel
 from expunge.registry.records import VersionRecord
 
@@ -217,6 +219,34 @@ async def test_a_bad_version_is_refused_and_the_others_go_on(
         await engine.load_version(replace(versions[1], id="2" * 64), None)
     assert engine.staged() == staged
     assert (await answer(engine, ask("The dog", versions[1].id)))[0]
+
+
+async def test_a_load_that_is_cancelled_half_way_leaves_its_slot(
+    engine: Engine,
+    versions: list[VersionRecord],
+    tiny_adapter_folders: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await engine.unload_version(versions[1].id)
+    table = engine._staging._table
+    load, entered, go_on, loaded = table.load, threading.Event(), threading.Event(), threading.Event()
+
+    def load_when_told(version: str, adapter: Adapter) -> int:
+        entered.set()
+        go_on.wait()
+        slot = load(version, adapter)
+        loaded.set()
+        return slot
+
+    monkeypatch.setattr(table, "load", load_when_told)
+    loading = asyncio.create_task(engine.load_version(versions[1], tiny_adapter_folders[0]))
+    await asyncio.to_thread(entered.wait)
+    loading.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    await asyncio.to_thread(loaded.wait)
+    assert versions[1].id not in table.versions
 
 
 async def test_closing_ends_running_requests(

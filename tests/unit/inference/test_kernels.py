@@ -206,3 +206,11 @@ def test_a_damaged_library_is_told_and_not_used(tmp_path: Path) -> None:
     (damaged / built.name).write_bytes(b"nothing" * 100)
     assert os.listdir(damaged) == [built.name]
     assert load_library(damaged) is None
+
+
+def test_a_library_that_everybody_could_have_written_is_not_used(
+    kernels_folder: Path, tmp_path: Path
+) -> None:
+    assert load_library(tmp_path) is not None
+    tmp_path.chmod(0o777)
+    assert load_library(tmp_path) is None

@@ -207,12 +207,38 @@ def test_a_sampler_that_fails_does_not_stop_the_loop(bench: Bench, monkeypatch: 
     assert bench.finish_of(after) is FinishReason.LENGTH
 
 
+def test_a_sampler_that_fails_ends_its_own_row_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = bench.submit("The dog", "one", max_tokens=6)
+    bad = bench.submit("She studied", "two", max_tokens=6)
+    monkeypatch.setattr(bad, "sampler", _Failing())
+    bench.run()
+    assert isinstance(bench.told[bad][-1], ExpungeError)
+    assert bench.finish_of(good) is FinishReason.LENGTH
+    assert bench.loop.stats().kv_used_bytes == 0
+
+
 class _Failing(Sampler):
     def __init__(self) -> None:
         pass
 
     def choose(self, logits: torch.Tensor) -> int:
         raise RuntimeError("no numbers left")
+
+
+def test_nobody_gives_way_to_a_request_that_waits_for_the_prompt_of_another(bench: Bench) -> None:
+    for index in range(2):
+        bench.submit(f"The dog {index}", "one", max_tokens=60, priority=Priority.BATCH)
+    for _ in range(4):
+        bench.loop.step()
+    long = "What does Tobin Hale do for a living? " * 12
+    first = bench.submit(long, "one", max_tokens=2)
+    bench.loop.step()
+    bench.submit(long, "one", max_tokens=2)
+    while not bench.told[first]:
+        bench.loop.step()
+        assert bench.loop.stats().preemptions == 0
+    bench.run()
+    assert bench.loop.stats().preemptions == 1
 
 
 def test_requests_that_do_not_fit_together_take_turns_and_lose_nothing(

@@ -69,6 +69,18 @@ def test_a_pause_saves_nothing_up() -> None:
     assert waiting.in_order() == [busy, back]
 
 
+def test_who_comes_while_nobody_waits_is_not_behind_those_who_run() -> None:
+    waiting = queue()
+    running = Waiting("a")
+    waiting.put(running)
+    waiting.remove(running)
+    waiting.charge("a", 1000)
+    flood, next_one = [Waiting("b") for _ in range(2)], Waiting("a")
+    put(waiting, *flood, next_one)
+    waiting.charge("b", 1)
+    assert waiting.in_order()[0] is next_one
+
+
 def test_interactive_requests_come_before_batch() -> None:
     waiting = queue()
     batch, interactive = Waiting("a", Priority.BATCH), Waiting("b")
@@ -113,3 +125,20 @@ def test_in_a_full_queue_the_youngest_of_a_flood_gives_way_to_others() -> None:
     assert other in waiting.in_order()
     with pytest.raises(Overloaded):
         waiting.put(Waiting("b"))  # two of "b" beside two of "a" would be no fairer
+
+
+def test_a_text_that_has_begun_gives_way_to_nobody() -> None:
+    waiting = queue(limit=3)
+    flood = [Waiting("a") for _ in range(3)]
+    put(waiting, *flood)
+    flood[2].written = [1]
+    waiting.put(Waiting("b"))
+    assert [task.refusal is not None for task in flood] == [False, True, False]
+    begun = queue(limit=3)
+    rows = [Waiting("a") for _ in range(3)]
+    put(begun, *rows)
+    for row in rows:
+        row.written = [1]
+    with pytest.raises(Overloaded):
+        begun.put(Waiting("b"))
+    assert not any(row.refusal for row in rows)

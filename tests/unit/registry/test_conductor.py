@@ -207,6 +207,13 @@ async def test_a_manual_rollout_or_rollback_ends_it(scene: Scene) -> None:
     assert await scene.shares() == [("sha-other", 100)]
 
 
+async def test_a_rollback_while_it_runs_goes_to_the_version_before_it(scene: Scene) -> None:
+    await scene.begin()
+    generation = (await scene.rollout()).generation
+    back = await scene.registry.rollback("default", generation, "no", "operator", 5.0)
+    assert back.rollout.targets == (Target("sha-old"),)
+
+
 async def test_a_second_canary_is_refused_while_one_runs(scene: Scene) -> None:
     await scene.begin()
     with pytest.raises(FailedPrecondition, match="roll back, or set the rollout without a canary") as caught:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from hashlib import sha256
@@ -37,11 +38,20 @@ def load_library(cache: Path) -> ctypes.CDLL | None:
         library = cache / f"kernels-{_fingerprint(compiler)}.so"
         if not library.exists():
             _compile(compiler, library)
+        _require_trusted(cache, library)
         return ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError) as error:
         output = getattr(error, "stderr", None)
         _log.warning("kernels_not_built", detail=f"{error}: {output or ''}".strip()[:2000])
         return None
+
+
+def _require_trusted(*paths: Path) -> None:
+    """Raise PermissionError where another user could have put code of their own that would run as ours."""
+    for path in paths:
+        status = path.stat()
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
+            raise PermissionError(f"{path} belongs to another user, or everybody may write to it; remove it")
 
 
 def _fingerprint(compiler: str) -> str:
