@@ -242,7 +242,7 @@ def test_all_tries_share_one_timeout(asking: Callable[..., Any]) -> None:
         asker.generate(prompt="x")
     first, second = script.time_left
     assert first is not None
-    assert 20 < first <= 30
+    assert 20 < first < 33  # of 30; gRPC rounds up on the wire
     assert second is not None
     assert 0 < second < 15  # of 10; gRPC rounds up on the wire
 
