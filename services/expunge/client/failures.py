@@ -147,6 +147,8 @@ def call_error(error: grpc.RpcError) -> CallError:
             delay = _unpacked(packed, error_details_pb2.RetryInfo).retry_delay
             retry_after_s = delay.ToNanoseconds() / 1e9
     kind = RefusedByPolicy if reason == _REFUSED else _BY_STATUS.get(status, CallError)
+    if _was_not_begun(error):
+        kind = Unavailable
     return kind(
         error.details() or status.name,
         status=status.name,
@@ -155,6 +157,16 @@ def call_error(error: grpc.RpcError) -> CallError:
         violations=violations,
         retry_after_s=retry_after_s,
     )
+
+
+def _was_not_begun(error: grpc.RpcError) -> bool:
+    """Whether a server that leaves dropped the call before anything of the service saw it.
+
+    gRPC then says CANCELLED, without a word more; whatever the service itself ends carries a request id, and
+    what this side cancels says so.
+    """
+    is_bare = error.details() == "CANCELLED" and not error.trailing_metadata()
+    return error.code() is grpc.StatusCode.CANCELLED and is_bare
 
 
 def _details(error: grpc.RpcError) -> Sequence[Any]:

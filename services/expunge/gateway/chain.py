@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
-    contextmanager,
 )
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -21,6 +20,7 @@ from grpc.aio import ServerInterceptor, ServicerContext
 from expunge.errors import InvalidRequest
 from expunge.gateway.call import Call, current_call
 from expunge.gateway.roles import PUBLIC_METHODS
+from expunge.gateway.running import draining
 from expunge.gateway.unbuilt import not_built
 
 if TYPE_CHECKING:
@@ -62,13 +62,11 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self, layers: Sequence[Layer], gates: Sequence[Gate] = ()) -> None:
         self._layers = tuple(layers)
         self._gates = tuple(gates)
-        self._active = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._leaving = asyncio.Event()
 
-    async def wait_idle(self) -> None:
-        """Wait until no call is under way, public ones aside: a health watch ends only with its server."""
-        await self._idle.wait()
+    def leave(self) -> None:
+        """End streams of public methods: a health watch never ends by itself, and would use up any grace."""
+        self._leaving.set()
 
     async def intercept_service(
         self,
@@ -125,34 +123,39 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
         async def write(request: Any, context: Context) -> None:
             async with self._entered(call, context):
                 _require_decoded(request)
-                if inspect.iscoroutinefunction(behaviour):  # writes by itself
-                    await behaviour(request, context)
-                elif inspect.isasyncgenfunction(behaviour):
-                    async with aclosing(behaviour(request, context)) as responses:
-                        async for response in responses:
-                            await context.write(response)
-                else:
-                    raise not_built(call.method)  # the generated servicer's own plain function
+                work = _written(call, behaviour, request, context)
+                await (self._unless_leaving(work) if call.method in PUBLIC_METHODS else work)
 
         return write
+
+    async def _unless_leaving(self, work: Coroutine[Any, Any, None]) -> None:
+        task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._leaving.wait())
+        try:
+            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise draining()
+            task.result()
+        finally:
+            task.cancel()
+            leaving.cancel()
+            await asyncio.wait({task, leaving})
 
     @asynccontextmanager
     async def _entered(self, call: Call, context: Context) -> AsyncIterator[None]:
         current_call.set(call)  # each call has a task, and so a context, of its own
         async with AsyncExitStack() as stack:
-            if call.method not in PUBLIC_METHODS:
-                stack.enter_context(self._counted())
             for layer in self._layers:
                 await stack.enter_async_context(layer(call, context))
             yield
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._active += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._active -= 1
-            if not self._active:
-                self._idle.set()
+
+async def _written(call: Call, behaviour: Any, request: Any, context: Context) -> None:
+    """Run a handler that streams its responses, and write them."""
+    if inspect.iscoroutinefunction(behaviour):  # writes by itself
+        await behaviour(request, context)
+    elif inspect.isasyncgenfunction(behaviour):
+        async with aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+    else:
+        raise not_built(call.method)  # the generated servicer's own plain function

@@ -17,7 +17,7 @@ from expunge.gateway.cluster_state import ClusterState
 from expunge.gateway.follower import Follower, View, lease_expired
 from expunge.gateway.guards import Guards
 from expunge.gateway.http.api import InferenceApi
-from expunge.gateway.http.calls import HttpCalls, draining
+from expunge.gateway.http.calls import HttpCalls
 from expunge.gateway.http.server import HttpServer
 from expunge.gateway.inference_service import InferenceService
 from expunge.gateway.layers import standard_chain
@@ -28,7 +28,7 @@ from expunge.gateway.outcomes import CanaryGauges, Outcomes
 from expunge.gateway.ports import PortClaims
 from expunge.gateway.prompt_tokens import TokenReader
 from expunge.gateway.quotas import Quota
-from expunge.gateway.running import RunningRequests
+from expunge.gateway.running import RunningRequests, draining
 from expunge.gateway.scopes import ScopeReader
 from expunge.gateway.server import (
     MAX_INFERENCE_BYTES,

@@ -22,6 +22,11 @@ def refusal() -> RefusedByPolicy:
     return RefusedByPolicy(REFUSAL)
 
 
+def draining() -> Unavailable:
+    """What calls get that have outlived the grace of a gateway that leaves."""
+    return Unavailable("the gateway is leaving; try again", reason="DRAINING", retry_after_s=1.0)
+
+
 class RunningRequest:
     """One admitted request: hands on what the engine produces, until something stops it.
 

@@ -1,10 +1,14 @@
-"""Failures outlive a process border, as every domain error does."""
+"""Failures of calls: which exception they are, and that they outlive a process border."""
 
 from __future__ import annotations
 
 import pickle
 
-from expunge.client import Overloaded
+import grpc
+import pytest
+
+from expunge.client import CallCancelled, CallError, Overloaded, Unavailable
+from expunge.client.failures import call_error
 from expunge.errors import Violation
 
 
@@ -21,3 +25,19 @@ def test_a_failure_survives_pickling() -> None:
     assert type(copy) is Overloaded
     assert copy.__dict__ == failure.__dict__
     assert str(copy) == "full"
+
+
+@pytest.mark.parametrize(
+    ("trailing", "details", "kind"),
+    [
+        ((), "CANCELLED", Unavailable),  # dropped by a server that leaves, before a handler saw it
+        ((("x-request-id", "r1"),), "CANCELLED", CallCancelled),
+        ((), "Locally cancelled by application!", CallCancelled),
+    ],
+)
+def test_a_call_that_was_never_begun_counts_as_unavailable(
+    trailing: tuple[tuple[str, str], ...], details: str, kind: type[CallError]
+) -> None:
+    metadata = grpc.aio.Metadata(*trailing)
+    error = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, grpc.aio.Metadata(), metadata, details)
+    assert type(call_error(error)) is kind

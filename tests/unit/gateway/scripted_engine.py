@@ -44,15 +44,23 @@ class Row:
 
 
 class ScriptedEngine:
-    """Remembers its requests in `rows`, in the order they came; those that have ended leave it."""
+    """Remembers its requests in `rows`, in the order they came; those that have ended leave it.
+
+    Attributes:
+        answers_at_once: every request gets one token, and ends, without a word from the test.
+    """
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.answers_at_once = False
         self._changed = asyncio.Condition()
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:
         row = Row(request)
         await self._change(lambda: self.rows.append(row))
+        if self.answers_at_once:
+            row.give()
+            row.finish(prompt_tokens=1, completion_tokens=1)
         try:
             while True:
                 item = await row.due.get()

@@ -10,7 +10,7 @@ import grpc
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from expunge.errors import ExpungeError, Unavailable
+from expunge.errors import ExpungeError
 from expunge.gateway.authentication import Authenticator
 from expunge.gateway.call import Call, current_call
 from expunge.gateway.errors import code_of
@@ -98,8 +98,3 @@ class HttpCalls:
         except ExpungeError as error:  # of a stream: nobody else takes notice of it
             call.code = code_of(error)
             raise
-
-
-def draining() -> Unavailable:
-    """What calls get that have outlived the grace."""
-    return Unavailable("the gateway is leaving; try again", reason="DRAINING", retry_after_s=1.0)
