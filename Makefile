@@ -14,7 +14,7 @@ HARNESS_STAMP := $(HARNESS_VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help install demo run test test-full test-vllm test-harness lint chaos bench-memo bench-serving protos clean
+.PHONY: help install demo run test test-full test-vllm test-harness lint chaos bench-memo bench-engine bench-serving protos clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ chaos: $(STAMP) ## Only the tests that kill processes
 
 bench-memo: $(STAMP) ## How much faster MEMO is than one generation at a time
 	@$(BIN)/expunge bench memo $(ARGS)
+
+bench-engine: $(STAMP) ## What the engine's steps take, and what running streams notice of a long prompt
+	@$(BIN)/expunge bench engine $(ARGS)
 
 bench-serving: $(STAMP) ## How fast the service answers, measured from a separate process (ARGS=--full: all of it)
 	@$(BIN)/expunge bench serving $(ARGS)
