@@ -31,7 +31,7 @@ class EngineLimits:
     kv_bytes: int = 64 * 2**20
     keeps_prefixes: bool = True
     idle_prefill_tokens: int = 512
-    step_stretch: float = 1.75
+    step_stretch: float = 1.5
 
     @classmethod
     def of(cls, settings: Settings) -> EngineLimits:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-LEAST_TOKENS = 16  # fewer would cost more by the weights that are read than by what is computed
-STEP = 16
+LEAST_TOKENS = 8  # fewer would cost more by the weights that are read than by what is computed
+STEP = 8
 _WEIGHT = 0.2  # of a new observation
 
 

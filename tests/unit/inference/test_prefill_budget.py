@@ -49,5 +49,5 @@ def test_rows_of_another_number_go_by_the_nearest() -> None:
 
 
 def test_no_step_takes_more_than_an_idle_one() -> None:
-    budget = PrefillBudget(16, 1.8)
-    assert budget.tokens(0) == budget.tokens(3) == 16
+    budget = PrefillBudget(4, 1.8)
+    assert budget.tokens(0) == budget.tokens(3) == 4
