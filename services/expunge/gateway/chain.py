@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -19,6 +19,7 @@ from grpc.aio import ServerInterceptor, ServicerContext
 
 from expunge.errors import InvalidRequest
 from expunge.gateway.call import Call, current_call
+from expunge.gateway.interruption import unless
 from expunge.gateway.roles import PUBLIC_METHODS
 from expunge.gateway.running import draining
 from expunge.gateway.unbuilt import not_built
@@ -124,21 +125,11 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
             async with self._entered(call, context):
                 _require_decoded(request)
                 work = _written(call, behaviour, request, context)
-                await (self._unless_leaving(work) if call.method in PUBLIC_METHODS else work)
+                if call.method in PUBLIC_METHODS:
+                    work = unless(self._leaving.wait(), work, draining)
+                await work
 
         return write
-
-    async def _unless_leaving(self, work: Coroutine[Any, Any, None]) -> None:
-        task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._leaving.wait())
-        try:
-            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise draining()
-            task.result()
-        finally:
-            task.cancel()
-            leaving.cancel()
-            await asyncio.wait({task, leaving})
 
     @asynccontextmanager
     async def _entered(self, call: Call, context: Context) -> AsyncIterator[None]:

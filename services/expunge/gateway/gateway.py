@@ -96,22 +96,15 @@ class Gateway:
         self._cluster = ClusterState(registry, self.follower, self.metrics)
         authenticator = Authenticator(tokens, verification_key, time.time)
         token_reader = TokenReader(blobs, self._base_version)
-        answering = Answering(
-            engine,
-            Admission(
-                self.follower,
-                settings.default_alias,
-                self.metrics,
-                quota=Quota.of(settings),
-                max_requests=settings.max_requests,
-                clock=clock,
-            ),
-            self._running,
-            ScopeReader(blobs, self._base_version, token_reader),
+        admission = Admission(
+            self.follower,
+            settings.default_alias,
             self.metrics,
-            self._outcomes,
-            guard_reply=settings.guard_reply,
+            quota=Quota.of(settings),
+            max_requests=settings.max_requests,
+            clock=clock,
         )
+        answering = self._answering(engine, admission, ScopeReader(blobs, self._base_version, token_reader))
         self._inference = self._inference_server(answering, standard_chain(authenticator, self.metrics))
         self._http = self._http_server(answering, token_reader, authenticator)
         self._operator = RpcServer(
@@ -127,6 +120,17 @@ class Gateway:
         self._readiness: asyncio.Task[None] | None = None
         self._is_draining = False
         self._addresses: Addresses | None = None
+
+    def _answering(self, engine: EngineUpstream, admission: Admission, scopes: ScopeReader) -> Answering:
+        return Answering(
+            engine,
+            admission,
+            self._running,
+            scopes,
+            self.metrics,
+            self._outcomes,
+            guard_reply=self.settings.guard_reply,
+        )
 
     def _inference_server(self, answering: Answering, chain: CallChain) -> RpcServer:
         service = InferenceService(answering, self.follower, max_context=self.settings.max_context)

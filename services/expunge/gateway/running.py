@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from expunge.errors import ExpungeError, RefusedByPolicy, Unavailable
 from expunge.gateway.guards import Guards, Scope
+from expunge.gateway.interruption import ended, unless
 from expunge.inference.request import TokenBatch, merge
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ class RunningRequest:
                 if self._waiting or self.stopped_by or pump.done():
                     self._news.set()
         finally:
-            await _ended(pump)
+            await ended(pump)
 
     async def outcome(self, work: Awaitable[T]) -> T:
         """What `work` returns, unless something stops it first.
@@ -91,16 +92,11 @@ class RunningRequest:
             RefusedByPolicy: a guard that arrived meanwhile has this request in its scope.
             Unavailable: the gateway's lease ran out.
         """
-        task = asyncio.ensure_future(work)
-        news = asyncio.ensure_future(self._news.wait())
-        try:
-            await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
-            if self.stopped_by is not None:
-                raise self.stopped_by
-            return await task
-        finally:
-            await _ended(task)
-            await _ended(news)
+        return await unless(self._news.wait(), work, self._cause)
+
+    def _cause(self) -> ExpungeError:
+        assert self.stopped_by is not None  # of a request that has no batches, only `stop` makes news
+        return self.stopped_by
 
     async def _pump(self, source: AsyncIterator[TokenBatch]) -> None:
         try:
@@ -150,11 +146,3 @@ class RunningRequests:
         for request in running:
             request.stop(error())
         return len(running)
-
-
-async def _ended(task: asyncio.Future[T]) -> None:
-    """Cancel what still runs and wait for its clean-up; its own error was, or will be, raised elsewhere."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()

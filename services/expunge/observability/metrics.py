@@ -20,12 +20,10 @@ _INTER_TOKEN_BUCKETS = (
 _SERVED = ("alias", "version")
 
 
-class GatewayMetrics:
-    """The collectors of one gateway process, in a registry of their own."""
+class _CallMetrics:
+    """Calls and the tokens they take."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry if registry is not None else CollectorRegistry()
-        own = self.registry
+    def __init__(self, own: CollectorRegistry) -> None:
         self.requests = Counter(
             "expunge_requests", "Calls answered, by status.", ("method", "code"), registry=own
         )
@@ -34,27 +32,6 @@ class GatewayMetrics:
         )
         self.request_seconds = Histogram(
             "expunge_request_seconds", "From arrival to the last byte.", ("method",), registry=own
-        )
-        self.version_requests = Counter(
-            "expunge_version_requests",
-            "Answers of engines, by how they ended.",
-            (*_SERVED, "code"),
-            registry=own,
-        )
-        self.version_failures = Counter(
-            "expunge_version_request_failures",
-            "Answers of engines that failed through no fault of the caller; canaries are judged by them.",
-            (*_SERVED, "code"),
-            registry=own,
-        )
-        self.canary_weight = Gauge(
-            "expunge_canary_weight", "Percent of callers on a canary that runs.", _SERVED, registry=own
-        )
-        self.automatic_rollbacks = Counter(
-            "expunge_automatic_rollbacks",
-            "Canaries that were put back by themselves; every gateway counts each.",
-            _SERVED,
-            registry=own,
         )
         self.running = Gauge("expunge_requests_running", "Requests in progress.", _SERVED, registry=own)
         self.prompt_tokens = Counter("expunge_prompt_tokens", "Prompt tokens read.", _SERVED, registry=own)
@@ -76,6 +53,39 @@ class GatewayMetrics:
             registry=own,
         )
         self.refusals = Counter("expunge_refusals", "Requests refused, by reason.", ("reason",), registry=own)
+
+
+class _CanaryMetrics:
+    """How the answers of each version end, and what follows for canaries."""
+
+    def __init__(self, own: CollectorRegistry) -> None:
+        self.version_requests = Counter(
+            "expunge_version_requests",
+            "Answers of engines, by how they ended.",
+            (*_SERVED, "code"),
+            registry=own,
+        )
+        self.version_failures = Counter(
+            "expunge_version_request_failures",
+            "Answers of engines that failed through no fault of the caller; canaries are judged by them.",
+            (*_SERVED, "code"),
+            registry=own,
+        )
+        self.canary_weight = Gauge(
+            "expunge_canary_weight", "Percent of callers on a canary that runs.", _SERVED, registry=own
+        )
+        self.automatic_rollbacks = Counter(
+            "expunge_automatic_rollbacks",
+            "Canaries that were put back by themselves; every gateway counts each.",
+            _SERVED,
+            registry=own,
+        )
+
+
+class _AdmissionMetrics:
+    """Who holds how much of the gateway, and who was refused."""
+
+    def __init__(self, own: CollectorRegistry) -> None:
         self.admission_rejections = Counter(
             "expunge_admission_rejections",
             "Requests refused for a quota, the gateway's bound or their deadline, by reason.",
@@ -97,6 +107,12 @@ class GatewayMetrics:
             ("client",),
             registry=own,
         )
+
+
+class _ClusterMetrics:
+    """What the gateway knows of registry and engines."""
+
+    def __init__(self, own: CollectorRegistry) -> None:
         self.staged_replicas = Gauge(
             "expunge_version_staged_replicas",
             "Engine replicas that hold the version.",
@@ -117,8 +133,18 @@ class GatewayMetrics:
             "expunge_registry_lease_seconds", "Seconds left of the lease.", registry=own
         )
 
+
+class GatewayMetrics(_CallMetrics, _CanaryMetrics, _AdmissionMetrics, _ClusterMetrics):
+    """The collectors of one gateway process, in a registry of their own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        _CallMetrics.__init__(self, self.registry)
+        _CanaryMetrics.__init__(self, self.registry)
+        _AdmissionMetrics.__init__(self, self.registry)
+        _ClusterMetrics.__init__(self, self.registry)
         self.engine_metrics = EngineCollector()
-        own.register(self.engine_metrics)
+        self.registry.register(self.engine_metrics)
 
     def show_rollouts(self, generations: Mapping[str, int]) -> None:
         """Generation by alias; aliases that are gone disappear."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, aclosing, suppress
@@ -12,6 +11,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from expunge.errors import Cancelled
+from expunge.gateway.interruption import unless
 
 T = TypeVar("T")
 
@@ -66,18 +66,7 @@ async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
     Raises:
         Cancelled: the client left first.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise Cancelled("the client went away")
-    finally:
-        for future in (task, gone):
-            future.cancel()
-        await asyncio.wait({task, gone})
-        if not task.cancelled():
-            task.exception()  # raised above, or nobody's any more
+    return await unless(_disconnect(receive), work, lambda: Cancelled("the client went away"))
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from expunge.errors import Overloaded, Unavailable
+from expunge.gateway.interruption import unless
 from expunge.gateway.upstream import RegistryUpstream
 from expunge.registry.records import EventRecord
 
@@ -72,13 +73,9 @@ class EventStream:
         return next((event.seq for event in found if event.topic == topic), 0)
 
     async def _poll(self, topic_prefix: str, after_seq: int, timeout_s: float) -> list[EventRecord]:
-        poll = asyncio.ensure_future(self._registry.events(topic_prefix, after_seq, timeout_s))
-        draining = asyncio.ensure_future(self._draining.wait())
-        try:
-            await asyncio.wait({poll, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if self._draining.is_set():
-                raise Unavailable("the gateway is shutting down; resume with the last seq", reason="DRAINING")
-            return list(await poll)
-        finally:
-            poll.cancel()
-            draining.cancel()
+        poll = self._registry.events(topic_prefix, after_seq, timeout_s)
+        return list(await unless(self._draining.wait(), poll, _shutting_down))
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the gateway is shutting down; resume with the last seq", reason="DRAINING")
