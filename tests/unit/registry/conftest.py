@@ -24,6 +24,7 @@ from expunge.registry.records import (
 )
 from expunge.registry.service import RegistryService
 
+from .canary_scene import Scene
 from .follower import Follower
 
 POLICY = "policy-1"
@@ -151,3 +152,16 @@ async def make_live(registry: RegistryService, name: str, request_id: str = "req
     await bring_to_staging(registry, erasure)
     await roll_out(registry, name, erasure.id)
     return erasure
+
+
+@pytest_asyncio.fixture
+async def scene(open_registry: Open, follow: Follow) -> Scene:
+    clock = Clock()
+    registry = await open_registry(wall=clock)
+    await registry.ensure_base(BASE)
+    await registry.set_policy(POLICY)
+    await follow(registry, "engine-0")
+    gateway = await follow(registry, "gateway-0", MemberKind.GATEWAY)
+    await put_adapters(registry, "old", "new", "other")
+    await roll_out(registry, "old")
+    return Scene(registry, clock, gateway)

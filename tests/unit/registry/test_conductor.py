@@ -2,94 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
-import pytest_asyncio
 
-from expunge.errors import BelowFloor, FailedPrecondition, InvalidRequest, NotFound
-from expunge.registry.audits import LIVE_LEAK
-from expunge.registry.canary import CONDUCTOR, CanaryPlan, CanarySpec, CanaryState
+from expunge.errors import FailedPrecondition, InvalidRequest, NotFound
+from expunge.registry.canary import CONDUCTOR, CanarySpec, CanaryState
 from expunge.registry.records import (
-    EventRecord,
     MemberKind,
     Outcome,
-    Rollout,
-    RolloutChange,
     Target,
-    Verdict,
 )
-from expunge.registry.service import RegistryService
 
-from .conftest import BASE, POLICY, Clock, Follow, Open, accept, make_live, meet, put_adapters, roll_out
-from .follower import Follower
-
-SPEC = CanarySpec(steps=(10, 50, 100), step_s=60.0, min_requests=10, max_error_rate=0.1)
-
-
-class Scene:
-    """A registry with a clock of its own, an engine, a gateway, and version "old" live."""
-
-    def __init__(self, registry: RegistryService, clock: Clock, gateway: Follower) -> None:
-        self.registry = registry
-        self.clock = clock
-        self.gateway = gateway
-        self._seen = 0
-
-    async def begin(self, spec: CanarySpec = SPEC, version: str = "sha-new") -> RolloutChange:
-        rollout = await self.rollout()
-        return await self.registry.set_rollout(
-            "default", [Target(version)], rollout.generation, "try it", "operator", 5.0, canary=spec
-        )
-
-    async def tell(self, requests: int, failures: int = 0, version: str = "sha-new") -> None:
-        """Have the gateway report of the present generation."""
-        told = Outcome("default", (await self.rollout()).generation, version, requests, failures)
-        others = tuple(
-            one
-            for one in self.gateway.outcomes
-            if (one.generation, one.version) != (told.generation, told.version)
-        )
-        self.gateway.outcomes = (*others, told)
-        await self.gateway.poll()
-
-    def pass_time(self, seconds: float) -> None:
-        self.clock.now += seconds
-        self.registry.hub.publish_canaries()
-
-    async def heard(self, kind: str) -> EventRecord:
-        """The next event of that kind."""
-        async with asyncio.timeout(10):
-            while True:
-                for event in await self.registry.events("rollout:default", self._seen, 5.0):
-                    self._seen = event.seq
-                    if event.kind == kind:
-                        return event
-
-    async def rollout(self) -> Rollout:
-        return await self.registry.get_rollout("default")
-
-    async def plan(self) -> CanaryPlan:
-        plan = await self.registry.get_canary("default")
-        assert plan is not None
-        return plan
-
-    async def shares(self) -> list[tuple[str, int]]:
-        return [(target.version, target.weight) for target in (await self.rollout()).targets]
-
-
-@pytest_asyncio.fixture
-async def scene(open_registry: Open, follow: Follow) -> Scene:
-    clock = Clock()
-    registry = await open_registry(wall=clock)
-    await registry.ensure_base(BASE)
-    await registry.set_policy(POLICY)
-    await follow(registry, "engine-0")
-    gateway = await follow(registry, "gateway-0", MemberKind.GATEWAY)
-    await put_adapters(registry, "old", "new", "other")
-    await roll_out(registry, "old")
-    return Scene(registry, clock, gateway)
+from .canary_scene import SPEC, Scene
+from .conftest import Follow, Open, roll_out
 
 
 async def test_a_healthy_canary_goes_from_step_to_step_to_the_whole_alias(scene: Scene) -> None:
@@ -255,85 +181,6 @@ async def test_an_alias_that_is_split_takes_no_canary(scene: Scene) -> None:
         await scene.begin()
 
 
-async def test_a_canary_below_the_floor_is_refused(scene: Scene) -> None:
-    await make_live(scene.registry, "other")
-    with pytest.raises(BelowFloor):
-        await scene.begin()
-    assert await scene.shares() == [("sha-other", 100)]
-
-
-async def test_an_alarm_puts_the_version_back_on_every_alias_where_it_is_a_canary(scene: Scene) -> None:
-    await scene.registry.set_rollout("second", [Target("sha-old")], 0, "r", "p", 5.0)
-    await scene.begin()
-    arguments = ("second", [Target("sha-new")], 1, "r", "p", 5.0)
-    await scene.registry.set_rollout(*arguments, canary=SPEC)
-    assert await scene.registry.raise_alarm("sha-other", "not a canary", "auditor") == ()
-    aliases = await scene.registry.raise_alarm("sha-new", "gate general_ability not met", "auditor")
-    assert aliases == ("default", "second")
-    event = await scene.heard("canary_alarm")
-    assert (event.principal, event.data["reason"]) == ("auditor", "gate general_ability not met")
-    assert (await scene.heard("canary_rolled_back")).data["why"] == "gate general_ability not met"
-
-
-async def test_a_leak_found_live_raises_the_alarm(scene: Scene) -> None:
-    await scene.begin()
-    erasure = await accept(scene.registry)
-    leak = Verdict("sha-new", erasure.id, POLICY, False, "audit-1", (LIVE_LEAK,))
-    await scene.registry.put_verdicts([leak])
-    assert "leaked in live verification" in (await scene.heard("canary_rolled_back")).data["why"]
-
-
-async def test_a_failed_audit_against_the_floor_raises_the_alarm_another_does_not(scene: Scene) -> None:
-    live = await make_live(scene.registry, "old")
-    await meet(scene.registry, "new", live)
-    await scene.begin()
-    pending = await accept(scene.registry, "request-2")
-    await meet(scene.registry, "new", pending, passed=False)
-    assert (await scene.plan()).alarm == "", "nobody has made it forget that yet"
-    await meet(scene.registry, "new", live, passed=False)
-    assert f"against erasure {live.id}" in (await scene.heard("canary_rolled_back")).data["why"]
-    assert await scene.shares() == [("sha-old", 100)]
-
-
-async def test_it_goes_back_further_where_the_version_before_no_longer_meets_the_floor(scene: Scene) -> None:
-    live = await make_live(scene.registry, "other")
-    for name in ("old", "new"):
-        await meet(scene.registry, name, live)
-    await roll_out(scene.registry, "old")
-    await scene.begin()
-    await meet(scene.registry, "old", live, passed=False)
-    await scene.tell(10, failures=10)
-    assert (await scene.heard("canary_rolled_back")).data["back_to"] == "sha-other"
-
-
-async def test_where_nothing_else_may_be_served_it_stays_and_says_so(scene: Scene) -> None:
-    live = await make_live(scene.registry, "old")
-    await meet(scene.registry, "new", live)
-    await scene.begin()
-    await meet(scene.registry, "old", live, passed=False)
-    await scene.tell(10, failures=10)
-    event = await scene.heard("canary_stuck")
-    assert "no earlier version meets the erasure floor: roll out one that does" in event.data["why"]
-    assert (await scene.plan()).state is CanaryState.STUCK
-    rollout = await scene.rollout()
-    assert [target.version for target in rollout.targets] == ["sha-old", "sha-new"]
-    assert rollout.canary == ""
-
-
-async def test_a_step_that_would_split_onto_a_version_below_the_floor_is_not_made(scene: Scene) -> None:
-    live = await make_live(scene.registry, "other")
-    for name in ("old", "new"):
-        await meet(scene.registry, name, live)
-    await roll_out(scene.registry, "old")
-    await scene.begin()
-    await meet(scene.registry, "old", live, passed=False)
-    await scene.tell(10)
-    scene.pass_time(60)
-    event = await scene.heard("canary_rolled_back")
-    assert "sha-old is below the erasure floor" in event.data["why"]
-    assert await scene.shares() == [("sha-other", 100)]
-
-
 async def test_a_restarted_registry_goes_on_from_its_step_with_what_was_told(
     scene: Scene, open_registry: Open, follow: Follow
 ) -> None:
@@ -351,15 +198,3 @@ async def test_a_restarted_registry_goes_on_from_its_step_with_what_was_told(
     scene.pass_time(60)
     await scene.tell(12)
     assert (await scene.heard("canary_step")).data["weight"] == 100
-
-
-async def test_an_alarm_raised_before_a_crash_is_obeyed_after_it(
-    scene: Scene, open_registry: Open, follow: Follow
-) -> None:
-    await scene.begin()
-    scene.registry._loop.cancel()  # type: ignore[union-attr]  # it dies between alarm and rollback
-    await scene.registry.raise_alarm("sha-new", "leaked", "auditor")
-    assert await scene.shares() == [("sha-old", 90), ("sha-new", 10)]
-    scene.registry = await open_registry(wall=scene.clock)
-    await follow(scene.registry, "engine-1")
-    assert (await scene.heard("canary_rolled_back")).data["back_to"] == "sha-old"
