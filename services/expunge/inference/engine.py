@@ -21,9 +21,9 @@ from expunge.inference.outbox import Outbox
 from expunge.inference.prompts import prompt_tokens, score_tokens
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch, merge
 from expunge.inference.residents import Residents
-from expunge.inference.staging import Staging
 from expunge.inference.stats import EngineStats
 from expunge.inference.step_loop import StepLoop
+from expunge.inference.table_staging import TableStaging
 from expunge.inference.task import Generation, Item, Scoring, Task
 from expunge.inference.validation import check_generation, check_score
 from expunge.models.load import LoadedModel
@@ -31,10 +31,7 @@ from expunge.registry.records import VersionRecord
 
 
 class Engine(Backend):
-    """Serves one base model with several resident versions.
-
-    All methods but `close` are for one event loop. Every request runs on the version it names from its first
-    token to its last, or fails; nothing is ever answered by another version.
+    """The backend of our own, on torch; see `Backend` for what its methods promise.
 
     Args:
         loaded: the base model; its linear layers are replaced by multi-adapter ones.
@@ -66,7 +63,7 @@ class Engine(Backend):
         self._loop = StepLoop(runner, limits, lambda task: self._residents.release(task.version), clock)
         self._observer = observer or Unobserved()
         self._thread = EngineThread(self._loop, self._observer)
-        self._staging = Staging(
+        self._staging = TableStaging(
             loaded, runner.table, self._residents, self._thread, limits.max_rank, self._loop.forget
         )
 
@@ -101,25 +98,11 @@ class Engine(Backend):
         return self._residents.ids
 
     async def load_version(self, record: VersionRecord, folder: Path | None) -> None:
-        """Make a version resident, warm and checked; does nothing when it is.
-
-        Args:
-            record: the version.
-            folder: where its adapter files are; None for the base version.
-
-        Raises:
-            InvalidAdapter: the files do not fit the base model, or produce numbers that are not finite.
-            DataLoss: the files are not those of `record.id`.
-            FailedPrecondition: no slot is free, or the version belongs to another base model.
-        """
+        """See `Backend.load_version`."""
         await self._staging.load(record, folder)
 
     async def unload_version(self, version: str) -> bool:
-        """Refuse new uses of `version`, wait for the last to end, then free its slot.
-
-        Returns:
-            false when it was loaded again in the meantime and therefore stays, or was not resident.
-        """
+        """See `Backend.unload_version`."""
         return await self._staging.unload(version)
 
     # --- requests
@@ -127,18 +110,7 @@ class Engine(Backend):
     async def generate(
         self, request: GenerationRequest, interval_s: float = 0.0
     ) -> AsyncIterator[TokenBatch]:
-        """The text that follows the request's prompt, as it is generated; the last batch carries `finish`.
-
-        The first token comes at once; later ones together, `interval_s` apart. A caller that stops iterating
-        frees its row before the next step.
-
-        Raises:
-            InvalidRequest: a field is wrong or the prompt does not fit the context.
-            VersionNotStaged: the version is not resident here.
-            Overloaded: too many requests are waiting.
-            ModelError: the version produces numbers that are not finite.
-            Unavailable: the engine was closed.
-        """
+        """See `Backend.generate`."""
         check_generation(request, self._codec.vocabulary)
         outbox = Outbox()
         task = await self._submit(
@@ -173,14 +145,7 @@ class Engine(Backend):
             self._observer.request_ended(request.version, phases.queue_s, phases.prefill_s, phases.decode_s)
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
-        """Log-likelihood of the request's continuation after its context.
-
-        Where a token spans the border of the two, it counts to the continuation.
-
-        Raises:
-            DeadlineExceeded: the deadline passed first.
-            InvalidRequest, VersionNotStaged, Overloaded, ModelError, Unavailable: as `generate`.
-        """
+        """See `Backend.score`."""
         check_score(request)
         outbox = Outbox()
         task = await self._submit(

@@ -53,16 +53,19 @@ class Rows:
         for ever. One whose beginning is just being computed for another waits for that.
         """
         is_blocked = False
+        claimless: set[tuple[str, Priority]] = set()  # whose requests find no row that would give way
         for task in self._waiting.in_order():
+            who = (task.client, task.priority)
+            if task.needs_row and (is_blocked or who in claimless):
+                continue
             prefilling = [row for row in self._rows if not row.decodes]
             if len(prefilling) >= _FEW_PROMPTS and sum(row.remaining for row in prefilling) >= budget:
                 return
-            if task.needs_row and is_blocked:
-                continue
             is_full = task.needs_row and self.held >= self._most
             yielding = self._yielding(task) if is_full else None
             if is_full and yielding is None:
-                continue  # others behind it may have a better claim to a row
+                claimless.add(who)  # others behind it may have a better claim to a row
+                continue
             tokens = [*task.tokens, *task.written]
             shareable = len(tokens) - 1 if task.written else task.wanted.start
             kept = self._pool.match(task.version, tokens[:shareable])

@@ -1,46 +1,31 @@
-"""Bringing versions into the engine and out of it, while it serves."""
+"""Bringing versions into an engine and out of it, while it serves."""
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
-from expunge.errors import InvalidAdapter
-from expunge.inference.engine_thread import EngineThread
 from expunge.inference.residents import Residents
-from expunge.inference.soundness import SoundnessCheck
 from expunge.inference.version_files import check_base, read_version
 from expunge.lora.adapter import Adapter
-from expunge.lora.slots import SlotTable
-from expunge.models.load import LoadedModel
+from expunge.lora.shape import ModelShape
 from expunge.registry.records import VersionKind, VersionRecord
 
 
-class Staging:
-    """Loads and unloads versions while the engine steps on.
+class Staging(ABC):
+    """What every backend does around its own way of taking versions in and giving them up.
 
-    Files are read and tensors copied off the engine's thread; the first run is part of an ordinary step.
-    `forget` is called with a version that leaves, on the engine's thread.
+    Files are read and checked off the event loop. A version may be used once `_install` is through, and is
+    taken out once its last use has ended.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        table: SlotTable,
-        residents: Residents,
-        thread: EngineThread,
-        max_rank: int,
-        forget: Callable[[str], None],
-    ) -> None:
-        self._digest = loaded.digest
-        self._probe = int(loaded.tokenizer.eos_token_id)
-        self._table = table
+    def __init__(self, digest: str, shape: ModelShape, residents: Residents, max_rank: int) -> None:
+        self._digest = digest
+        self._shape = shape
         self._residents = residents
-        self._thread = thread
         self._max_rank = max_rank
-        self._forget = forget
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def load(self, record: VersionRecord, folder: Path | None) -> None:
@@ -53,10 +38,8 @@ class Staging:
             check_base(record, self._digest)
             adapter = None
             if record.kind is VersionKind.ADAPTER:
-                adapter = await asyncio.to_thread(
-                    read_version, record, folder, self._table.shape, self._max_rank
-                )
-            await self._install(record.id, adapter)
+                adapter = await asyncio.to_thread(read_version, record, folder, self._shape, self._max_rank)
+            self._residents.add(record.id, await self._install(record.id, adapter))
 
     async def unload(self, version: str) -> bool:
         """Let `version` go once nothing uses it; see `Backend.unload_version`."""
@@ -64,31 +47,19 @@ class Staging:
             unused = self._residents.retire(version)
             if unused is None or not await asyncio.wrap_future(unused):
                 return False
-            await asyncio.wrap_future(self._thread.call(lambda: self._remove(version)))
+            await self._remove(version)
+            self._residents.remove(version)
             return True
 
-    async def _install(self, version: str, adapter: Adapter | None) -> None:
-        occupying = asyncio.ensure_future(asyncio.to_thread(self._occupy, version, adapter))
-        try:
-            slot = await asyncio.shield(occupying)
-            check = SoundnessCheck(version, slot, self._probe)
-            self._thread.submit(check)
-            if not await asyncio.wrap_future(check.result):
-                raise InvalidAdapter(
-                    f"version {version} computes numbers that are not finite; train it again"
-                )
-        except BaseException:
-            await asyncio.wait((occupying,))  # a thread that copies can't be stopped
-            if occupying.exception() is not None:
-                raise
-            await asyncio.wrap_future(self._thread.call(lambda: self._table.unload(version)))
-            raise
-        self._residents.add(version, slot)
+    @abstractmethod
+    async def _install(self, version: str, adapter: Adapter | None) -> int:
+        """Take a version in and check what it computes; returns its slot. None: the base version.
 
-    def _occupy(self, version: str, adapter: Adapter | None) -> int:
-        return self._table.load_base(version) if adapter is None else self._table.load(version, adapter)
+        Raises:
+            InvalidAdapter: it does not compute as it should; nothing is left of it.
+            FailedPrecondition: no slot is free.
+        """
 
-    def _remove(self, version: str) -> None:
-        self._forget(version)
-        self._table.unload(version)
-        self._residents.remove(version)
+    @abstractmethod
+    async def _remove(self, version: str) -> None:
+        """Give up a version that nothing uses any more."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from expunge.errors import ExpungeError
 from expunge.inference.batch_runner import BatchRunner
 from expunge.inference.block_pool import BLOCK, BlockPool
-from expunge.inference.decode_batch import choose_next
 from expunge.inference.flat_batch import FlatBatch
 from expunge.inference.limits import EngineLimits
+from expunge.inference.next_token import choose_next
 from expunge.inference.prefill_budget import PrefillBudget
 from expunge.inference.row import Row
 from expunge.inference.rows import Rows

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from expunge.errors import DeadlineExceeded, ExpungeError
+from expunge.inference.answer_text import AnswerText
 from expunge.inference.codec import TextCodec
-from expunge.inference.detokeniser import Detokeniser
 from expunge.inference.phases import Phases
 from expunge.inference.request import (
     FinishReason,
@@ -23,7 +23,6 @@ from expunge.inference.request import (
     TokenScore,
 )
 from expunge.inference.sampler import Sampler
-from expunge.inference.stops import StopStrings
 from expunge.inference.token_logprobs import PromptLogprobs, TokenLogprobs, logprob_of, rows_of
 
 Item = TokenBatch | ScoreResult | ExpungeError
@@ -109,13 +108,10 @@ class Generation(Task):
             Sampler(request.sampling, tokens, request.choice) if Sampler.is_needed(request.sampling) else None
         )
         self.logprobs = None if request.logprobs is None else TokenLogprobs(request.logprobs, codec)
-        self.produced = 0
         self._prompt = (
             PromptLogprobs(self.logprobs, tokens) if self.logprobs and request.prompt_logprobs else None
         )
-        self._eos_ids = codec.eos_ids
-        self._detokeniser = Detokeniser(codec)
-        self._stops = StopStrings(request.stop)
+        self._text = AnswerText(codec, request.stop, self.limit)
 
     @property
     def wanted(self) -> range:
@@ -134,32 +130,20 @@ class Generation(Task):
 
     def take(self, token: int, logprob: TokenLogprob | None = None) -> bool:
         """Send `token` on, with `logprob` where that is asked for; false when the text is complete."""
-        if token in self._eos_ids:
+        if self._text.ends_at(token):
             self.finish(FinishReason.STOP)
             return False
         self.written.append(token)
-        self.produced += 1
-        told = (logprob,) if logprob else ()
-        text, stopped = self._stops.push(self._detokeniser.push(token))
-        if stopped:
-            self._send(text, (token,), FinishReason.STOP, told)
-        elif self.produced >= self.limit:
-            self._send(text + self._rest(), (token,), FinishReason.LENGTH, told)
-        else:
-            self._send(text, (token,), None, told)
-            return True
-        return False
+        text, finish = self._text.push(token)
+        self._send(text, (token,), finish, (logprob,) if logprob else ())
+        return finish is None
 
     def finish(self, reason: FinishReason) -> None:
         """End the text here, with whatever was held back."""
-        self._send(self._rest(), (), reason)
+        self._send(self._text.rest(), (), reason)
 
     def expire(self) -> None:
         self.finish(FinishReason.DEADLINE)
-
-    def _rest(self) -> str:
-        text, stopped = self._stops.push(self._detokeniser.finish())
-        return text if stopped else text + self._stops.finish()
 
     def _send(
         self,
@@ -168,7 +152,7 @@ class Generation(Task):
         finish: FinishReason | None,
         logprobs: tuple[TokenLogprob, ...] = (),
     ) -> None:
-        usage = (len(self.tokens), self.produced) if finish else (0, 0)
+        usage = (len(self.tokens), len(self.written)) if finish else (0, 0)
         prompt = self._prompt.hand_over() if self._prompt else ()
         self.deliver(TokenBatch(text, tokens, self.version, finish, *usage, logprobs, prompt))
 

@@ -8,11 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tokenizers import Tokenizer
+
+from expunge.benchmarks.serving.engine_asker import IMPOSSIBLE
+from expunge.benchmarks.serving.prompts import end_tokens
 from expunge.benchmarks.serving.statistics import Spread
 from expunge.config import Settings
+from expunge.gateway.base_model import BaseModel
 from expunge.inference.backend import Backend, open_backend
 from expunge.inference.request import GenerationRequest, Sampling
-from expunge.models.load import load_model
 from expunge.registry.records import VersionKind, VersionRecord
 
 STREAMS = 8
@@ -21,7 +25,6 @@ KNOWN_PROMPT = 512
 _SHORT_PROMPT = 32
 _SETTLING_TOKENS = 20  # of each stream, until all run and the engine knows what a step costs
 _QUIET_TOKENS = 100
-_PROMPT_IDS = (1000, 40000)  # ordinary tokens of a vocabulary
 
 
 class _Gaps:
@@ -45,19 +48,19 @@ class _Gaps:
 class Streams:
     """One engine with the base version."""
 
-    def __init__(self, engine: Backend, version: str, vocabulary: int) -> None:
+    def __init__(self, engine: Backend, base: BaseModel) -> None:
         self._engine = engine
-        self._version = version
-        self._ids = (min(_PROMPT_IDS[0], vocabulary // 2), min(_PROMPT_IDS[1], vocabulary))
+        self._version = base.version
+        self._never_ends = Sampling(logit_bias=tuple((one, IMPOSSIBLE) for one in end_tokens(base.folder)))
+        self._tokens = Tokenizer.from_file(str(base.folder / "tokenizer.json")).get_vocab_size()
 
     @classmethod
     async def load(cls, settings: Settings) -> Streams:
-        loaded = load_model(settings.model, cache=settings.cache, dtype=settings.dtype)
-        record = VersionRecord(loaded.version, VersionKind.BASE, "base", loaded.digest)
+        base = BaseModel.find(settings)
         engine = await open_backend(settings)
         engine.start()
-        await engine.load_version(record, None)
-        return cls(engine, record.id, len(loaded.tokenizer))
+        await engine.load_version(VersionRecord(base.version, VersionKind.BASE, "base", base.digest), None)
+        return cls(engine, base)
 
     def close(self) -> None:
         self._engine.close()
@@ -109,16 +112,15 @@ class Streams:
             last = now
 
     def _request(self, prompt: tuple[int, ...], tokens: int, client: str = "") -> GenerationRequest:
-        never_ends = Sampling(logit_bias=tuple((token, -100.0) for token in range(3)))
         return GenerationRequest(
             "bench",
             self._version,
             prompt_tokens=prompt,
             max_tokens=tokens,
-            sampling=never_ends,
+            sampling=self._never_ends,
             client=client,
         )
 
     def _prompt(self, seed: int, tokens: int) -> tuple[int, ...]:
         numbers = random.Random(seed)
-        return tuple(numbers.randrange(*self._ids) for _ in range(tokens))
+        return tuple(numbers.randrange(self._tokens) for _ in range(tokens))

@@ -10,12 +10,10 @@ from expunge.benchmarks.serving.load import AskFailed, Piece
 from expunge.benchmarks.serving.plan import Ask, Target
 from expunge.config import Settings, read_settings
 from expunge.errors import ExpungeError
-from expunge.inference.elastic_threads import ElasticThreads
-from expunge.inference.engine import Engine
-from expunge.inference.limits import EngineLimits
+from expunge.gateway.base_model import BaseModel
+from expunge.inference.backend import Backend, open_backend
 from expunge.inference.request import GenerationRequest, Sampling
 from expunge.lora.files import read_config, version_id
-from expunge.models.load import LoadedModel, load_model
 from expunge.registry.records import VersionKind, VersionRecord
 
 IMPOSSIBLE = -100.0
@@ -24,7 +22,7 @@ IMPOSSIBLE = -100.0
 class EngineAsker:
     """One engine with the versions that the target names."""
 
-    def __init__(self, engine: Engine, settings: Settings, versions: dict[str, str], target: Target) -> None:
+    def __init__(self, engine: Backend, settings: Settings, versions: dict[str, str], target: Target) -> None:
         self._engine = engine
         self._interval_s = settings.stream_batch_s
         self._versions = versions
@@ -35,14 +33,12 @@ class EngineAsker:
     async def start(cls, target: Target) -> EngineAsker:
         """Loads the model and every version."""
         settings = read_settings(**(target.settings or {}))
-        loaded = load_model(settings.model, cache=settings.cache, dtype=settings.dtype)
-        threads = ElasticThreads(settings.resolved_engine_threads)
-        kernels = settings.cache / "kernels" if settings.native_kernels else None
-        engine = Engine(loaded, EngineLimits.of(settings), threads=threads, kernels_folder=kernels)
+        base = BaseModel.find(settings)
+        engine = await open_backend(settings)
         engine.start()
         versions = {}
         for name, folder in (target.adapters or {}).items():
-            record = _record(name, folder, loaded)
+            record = _record(name, folder, base)
             await engine.load_version(record, Path(folder) if folder else None)
             versions[name] = record.id
         return cls(engine, settings, versions, target)
@@ -71,8 +67,8 @@ class EngineAsker:
         self._engine.close()
 
 
-def _record(name: str, folder: str, loaded: LoadedModel) -> VersionRecord:
+def _record(name: str, folder: str, base: BaseModel) -> VersionRecord:
     if not folder:
-        return VersionRecord(loaded.version, VersionKind.BASE, name, loaded.digest)
+        return VersionRecord(base.version, VersionKind.BASE, name, base.digest)
     rank = read_config(Path(folder)).rank
-    return VersionRecord(version_id(Path(folder)), VersionKind.ADAPTER, name, loaded.digest, rank)
+    return VersionRecord(version_id(Path(folder)), VersionKind.ADAPTER, name, base.digest, rank)

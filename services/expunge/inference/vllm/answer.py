@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from expunge.inference.answer_text import AnswerText
 from expunge.inference.codec import TextCodec
-from expunge.inference.detokeniser import Detokeniser
 from expunge.inference.request import FinishReason, GenerationRequest, TokenBatch, TokenLogprob, TokenScore
-from expunge.inference.stops import StopStrings
 
 
 class Likelihood(Protocol):
@@ -39,9 +38,7 @@ class Answer:
         self._prompt = prompt
         self._limit = limit
         self._codec = codec
-        self._detokeniser = Detokeniser(codec)
-        self._stops = StopStrings(request.stop)
-        self.produced = 0
+        self._text = AnswerText(codec, request.stop, limit)
 
     def push(
         self,
@@ -62,11 +59,11 @@ class Answer:
         taken: list[int] = []
         text, finish = "", FinishReason.LENGTH if self._limit == 0 else None
         for token in tokens if finish is None else ():
-            if token in self._codec.eos_ids:
-                text, finish = text + self._rest(), FinishReason.STOP
+            if self._text.ends_at(token):
+                text, finish = text + self._text.rest(), FinishReason.STOP
                 break
             taken.append(token)
-            more, finish = self._take(token)
+            more, finish = self._text.push(token)
             text += more
             if finish:
                 break
@@ -77,20 +74,7 @@ class Answer:
 
     def end(self, reason: FinishReason) -> TokenBatch:
         """The last batch of an answer that ends here, with whatever was held back."""
-        return self._batch(self._rest(), (), reason)
-
-    def _take(self, token: int) -> tuple[str, FinishReason | None]:
-        self.produced += 1
-        text, stopped = self._stops.push(self._detokeniser.push(token))
-        if stopped:
-            return text, FinishReason.STOP
-        if self.produced >= self._limit:
-            return text + self._rest(), FinishReason.LENGTH
-        return text, None
-
-    def _rest(self) -> str:
-        text, stopped = self._stops.push(self._detokeniser.finish())
-        return text if stopped else text + self._stops.finish()
+        return self._batch(self._text.rest(), (), reason)
 
     def _batch(
         self,
@@ -100,7 +84,7 @@ class Answer:
         logprobs: tuple[TokenLogprob, ...] = (),
         prompt_logprobs: tuple[TokenLogprob, ...] = (),
     ) -> TokenBatch:
-        usage = (len(self._prompt), self.produced) if finish else (0, 0)
+        usage = (len(self._prompt), self._text.tokens) if finish else (0, 0)
         return TokenBatch(text, tokens, self._version, finish, *usage, logprobs, prompt_logprobs)
 
     def _told(self, token: int, position: Position | None) -> TokenLogprob:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from expunge.errors import FailedPrecondition, InvalidAdapter, Unavailable
 from expunge.inference.limits import EngineLimits
 from expunge.inference.residents import Residents
-from expunge.inference.version_files import check_base, read_version
+from expunge.inference.staging import Staging
 from expunge.inference.vllm.failures import translate
 from expunge.inference.vllm.probe import Probe
 from expunge.lora.adapter import Adapter
@@ -24,14 +23,13 @@ from expunge.lora.peft_format import write_adapter
 from expunge.lora.shape import ModelShape
 from expunge.models.load import LoadedModel
 from expunge.observability.logging import get_logger
-from expunge.registry.records import VersionKind, VersionRecord
 
 _BASE = 0  # in place of an adapter's number
 
 _log = get_logger()
 
 
-class VllmStaging:
+class VllmStaging(Staging):
     """Every load of a version gets a name, a number and a folder that no other load ever has.
 
     vLLM keys what it caches of prompts by an adapter's name and path, and would answer from an adapter's old
@@ -42,16 +40,13 @@ class VllmStaging:
     def __init__(
         self, loaded: LoadedModel, llm: AsyncLLM, residents: Residents, limits: EngineLimits
     ) -> None:
-        self._digest = loaded.digest
-        self._shape = ModelShape.of(loaded.model, loaded.digest)
+        shape = ModelShape.of(loaded.model, loaded.digest)
+        super().__init__(loaded.digest, shape, residents, limits.max_rank)
         self._llm = llm
         self._probe = Probe(llm, loaded.model.config.vocab_size)
-        self._residents = residents
         self._slots = limits.slots
-        self._max_rank = limits.max_rank
         self._numbers = itertools.count(_BASE + 1)
         self._adapters: dict[int, LoRARequest] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._folder = TemporaryDirectory(prefix="expunge-vllm-")
 
     def adapter(self, number: int) -> LoRARequest | None:
@@ -62,33 +57,9 @@ class VllmStaging:
         """Remove the folders."""
         self._folder.cleanup()
 
-    async def load(self, record: VersionRecord, folder: Path | None) -> None:
-        """Make `record` resident; see `Backend.load_version`."""
-        if self._residents.revive(record.id):
-            return
-        async with self._locks[record.id]:
-            if self._residents.revive(record.id):
-                return
-            check_base(record, self._digest)
-            number = _BASE
-            if record.kind is VersionKind.ADAPTER:
-                adapter = await asyncio.to_thread(read_version, record, folder, self._shape, self._max_rank)
-                number = await self._install(record.id, adapter)
-            self._residents.add(record.id, number)
-
-    async def unload(self, version: str) -> bool:
-        """Let `version` go once nothing uses it; see `Backend.unload_version`."""
-        async with self._locks[version]:
-            unused = self._residents.retire(version)
-            if unused is None or not await asyncio.wrap_future(unused):
-                return False
-            number = self._residents.slot_of(version)
-            if number != _BASE:
-                await self._remove(number)
-            self._residents.remove(version)
-            return True
-
-    async def _install(self, version: str, adapter: Adapter) -> int:
+    async def _install(self, version: str, adapter: Adapter | None) -> int:
+        if adapter is None:
+            return _BASE
         if len(self._adapters) >= self._slots:
             raise FailedPrecondition(
                 f"all {self._slots} adapter slots are taken; retire a version or raise adapter_slots",
@@ -120,7 +91,12 @@ class VllmStaging:
         if not is_added:
             raise InvalidAdapter(f"vLLM did not load version {version}; serve it with backend torch")
 
-    async def _remove(self, number: int) -> None:
+    async def _remove(self, version: str) -> None:
+        number = self._residents.slot_of(version)
+        if number != _BASE:
+            await self._take_out(number)
+
+    async def _take_out(self, number: int) -> None:
         request = self._adapters[number]
         try:
             await self._llm.remove_lora(number)
@@ -135,6 +111,6 @@ class VllmStaging:
     async def _give_up(self, number: int) -> None:
         """Take out what may be half there. Where that fails its slot stays taken."""
         try:
-            await self._remove(number)
+            await self._take_out(number)
         except Exception:
             _log.exception("unload_failed", version=self._adapters[number].lora_name)
