@@ -17,7 +17,7 @@ from expunge.gateway.errors import status_of
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1 import inference_pb2_grpc as pb_grpc
 
-WAIT = object()  # a step that waits until the test ends, or the caller is gone
+WAIT = object()  # a step that waits until the caller is gone, or the server stops
 
 
 @dataclass
@@ -29,14 +29,14 @@ class Script:
         asked: the requests that came.
         metadata: what came with each.
         time_left: seconds each had left.
+        ended: set once a call has ended. One that waits ends only because its caller has gone.
     """
 
     calls: list[Sequence[object]]
     asked: list[Any] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     time_left: list[float | None] = field(default_factory=list)
-    over: Event = field(default_factory=Event)
-    cancelled: Event = field(default_factory=Event)
+    ended: Event = field(default_factory=Event)
 
 
 class ScriptedService(pb_grpc.InferenceServiceServicer):
@@ -56,6 +56,10 @@ class ScriptedService(pb_grpc.InferenceServiceServicer):
         yield from self._played(request, context)
 
     def _played(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        # Not only where it waits: gRPC does not come that far for a caller who left after the step before.
+        ended = Event()
+        context.add_callback(ended.set)
+        context.add_callback(self._script.ended.set)
         number = len(self._script.asked)
         self._script.asked.append(request)
         self._script.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
@@ -64,9 +68,7 @@ class ScriptedService(pb_grpc.InferenceServiceServicer):
             if isinstance(step, ExpungeError):
                 _abort(context, step)
             elif step is WAIT:
-                context.add_callback(self._script.cancelled.set)
-                context.add_callback(self._script.over.set)
-                self._script.over.wait()
+                ended.wait()
             else:
                 yield step
 
@@ -89,7 +91,6 @@ def serving(script: Script, credentials: grpc.ServerCredentials | None = None) -
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        script.over.set()
         server.stop(None).wait()
 
 

@@ -308,4 +308,4 @@ def test_leaving_a_stream_cancels_the_call(asking: Callable[..., Any]) -> None:
     script = Script([[chunk("Pa"), WAIT]])
     with asking(script) as asker:
         asker.stream([], most=1, prompt="x")
-        assert script.cancelled.wait(30)
+        assert script.ended.wait(30)
