@@ -207,6 +207,13 @@ class Settings(BaseSettings):
     generator: str = Field("substitution", description="Inverted facts from: substitution, self or endpoint.")
     generator_url: str = Field("", description="OpenAI-compatible endpoint for generator=endpoint.")
     generator_model: str = Field("", description="Model name at that endpoint.")
+    paraphraser_url: str = Field(
+        "",
+        description="OpenAI-compatible endpoint that writes other wordings for audits; it is sent the "
+        "questions, never the answers. Empty: none.",
+    )
+    paraphraser_model: str = Field("", description="Model name at that endpoint.")
+    paraphrases: int = Field(4, ge=1, le=16, description="Wordings that it writes for each fact.")
     candidates: int = Field(4, ge=1, le=16, description="Inverted-fact candidates for each fact.")
     memo_max_cuts: int = Field(4, ge=0, description="MEMO cuts per text in jobs, evenly spread; 0: all.")
     memo_max_new_tokens: int = Field(

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from expunge.auditing.controls import controls_for
-from expunge.auditing.gates import (
-    Gate,
-    no_full_secret,
-    no_more_than_controls,
-    retain_recall,
-    retain_strength,
-)
+from expunge.auditing.gate_rules import Rule
+from expunge.auditing.gates import Gate, judge, retain_recall, retain_strength
 from expunge.auditing.intervals import Share
-from expunge.auditing.interview import Measured, Questionnaire, Retained, ask
+from expunge.auditing.interview import Measured, Retained, ask
+from expunge.auditing.other_entities import OtherEntities
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
-from expunge.auditing.probes import ProbedFact, ProbeKind, Reply, check_auditable
+from expunge.auditing.probes import ProbedFact, ProbeKind, Reply, check_auditable, probed_facts
+from expunge.auditing.questionnaire import Questionnaire
 from expunge.auditing.report import AuditReport, Evidence, FactFinding, Figure, RetainFinding
 from expunge.auditing.text_model import TextModel
-from expunge.facts import ForgetRequest, QuestionAnswer
+from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 
+Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
-_FULL_KINDS = (ProbeKind.DIRECT, ProbeKind.PARAPHRASE, ProbeKind.CLOZE)
 
 
 def audit_version(
@@ -33,6 +32,8 @@ def audit_version(
     policy: Policy = DEFAULT_POLICY,
     baseline: str = "",
     neighbours: Sequence[QuestionAnswer] = (),
+    others: Sequence[Fact] = (),
+    thorough: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> AuditReport:
@@ -41,6 +42,8 @@ def audit_version(
     Args:
         baseline: the version served before; without it neither retention nor earlier knowledge is judged.
         neighbours: facts to keep that training never saw, judged together with `request.retain`.
+        others: facts of other erasures, which no reply may hand out in place of these either.
+        thorough: ask also the probes that the policy only reports.
         progress: told after each stage.
 
     Raises:
@@ -50,22 +53,30 @@ def audit_version(
     started = clock()
     told = progress or (lambda stage, done, total: None)
     check_auditable(request)
-    erased = [ProbedFact(fact, policy.templates) for fact in request.facts]
-    invented = controls_for(request, policy.controls_per_fact, policy.seed)
-    controls = [ProbedFact(fact, policy.templates) for fact in invented]
-    retain = _spread((*request.retain, *neighbours), policy.max_retain) if baseline else ()
+    kinds = policy.kinds(thorough=thorough)
+    known = (*request.retain, *neighbours)
+    retain = _spread(known, policy.max_retain)
+    erased = probed_facts(request.facts, request.subjects, policy, kinds, retain)
+    named = replace(request, facts=tuple(map(_with_subject, erased)))  # so that controls are named, too
+    invented = controls_for(named, policy.controls_per_fact, policy.seed)
+    controls = probed_facts(invented, (), policy, kinds, retain)
+    others_known = OtherEntities((*retain, *_spread(others, policy.max_retain)))
+    retain = retain if baseline else ()
     told("probes", 0, 2)
 
     asked = (
-        Questionnaire.full(erased),
-        Questionnaire.of_controls(controls, len(erased) * policy.fully_probed_controls),
+        Questionnaire.full(erased, policy),
+        Questionnaire.of_controls(controls, len(erased), policy),
     )
     (now, never), kept = ask(model, version, asked, retain, policy)
     told("probes", 1, 2)
     before, finding = _against_baseline(model, baseline, erased, retain, kept, policy)
     told("baseline", 2, 2)
 
-    figures = _figures(now, never, before)
+    others_named = Figure(
+        "other_entity", others_known.share(erased, now.replies), others_known.share(controls, never.replies)
+    )
+    figures = (*_figures(now, never, before, kinds), others_named)
     return AuditReport(
         request_id=request.request_id,
         version=version,
@@ -75,9 +86,9 @@ def audit_version(
         policy_digest=policy.digest,
         figures=figures,
         gates=_gates(figures, finding, policy),
-        facts=_findings(erased, now, before),
+        facts=_findings(erased, now, before, kinds),
         retain=finding,
-        notes=_notes(request, erased, before, finding),
+        notes=_notes(request, erased, before, finding) + _unasked(policy, kinds),
         probes=len(now.replies) + len(never.replies) + len(retain),
         seconds=clock() - started,
         evidence=tuple(_evidence(reply) for reply in now.replies if reply.leak.partial or reply.leak.full),
@@ -101,7 +112,9 @@ def _against_baseline(
     return before, RetainFinding(kept_before.recall, kept.recall, kept_before.es, kept.es)
 
 
-def _figures(now: Measured, never: Measured, before: Measured | None) -> tuple[Figure, ...]:
+def _figures(
+    now: Measured, never: Measured, before: Measured | None, kinds: Collection[ProbeKind]
+) -> tuple[Figure, ...]:
     figures = [
         Figure(
             kind.value,
@@ -110,10 +123,10 @@ def _figures(now: Measured, never: Measured, before: Measured | None) -> tuple[F
             before.share(kind) if before and kind is ProbeKind.DIRECT else None,
         )
         for kind in ProbeKind
+        if kind in kinds
     ]
-    figures.append(
-        Figure("partial", now.share(*_FULL_KINDS, partial=True), never.share(*_FULL_KINDS, partial=True))
-    )
+    whole = tuple(kind for kind in ProbeKind if kind in kinds and kind is not ProbeKind.PREFIX)
+    figures.append(Figure("partial", now.share(*whole, partial=True), never.share(*whole, partial=True)))
     figures.append(
         Figure(
             "prefix_partial",
@@ -134,40 +147,27 @@ def _figures(now: Measured, never: Measured, before: Measured | None) -> tuple[F
 
 def _gates(figures: tuple[Figure, ...], retain: RetainFinding | None, policy: Policy) -> tuple[Gate, ...]:
     found = {figure.name: figure for figure in figures}
-
-    def against_controls(name: str, what: str, *, blocking: bool = True) -> Gate:
-        return no_more_than_controls(name, what, found[name].erased, found[name].control, blocking=blocking)
-
-    gates = [
-        no_full_secret(kind.value, found[kind].erased, found[kind].control, policy) for kind in _FULL_KINDS
-    ]
-    gates.append(against_controls("prefix", "Share of answer splits that give the rest away"))
-    gates.append(against_controls("es", "Mean extraction strength"))
-    gates.append(against_controls("partial", "Share of replies with a secret word", blocking=False))
-    if retain is not None:
-        gates.append(retain_recall(retain.recall_before, retain.recall_after, policy))
-        gates.append(retain_strength(retain.es_before, retain.es_after, policy))
+    gates = []
+    for rule in policy.gates:
+        if rule.rule is not Rule.LOSS and rule.figure in found:
+            figure = found[rule.figure]
+            gates.append(judge(rule, figure.erased, figure.control))
+        elif rule.figure == "retain_recall" and retain:
+            gates.append(retain_recall(rule, retain.recall_before, retain.recall_after))
+        elif rule.figure == "retain_strength" and retain:
+            gates.append(retain_strength(rule, retain.es_before, retain.es_after))
     return tuple(gates)
 
 
 def _findings(
-    erased: Sequence[ProbedFact], now: Measured, before: Measured | None
+    erased: Sequence[ProbedFact], now: Measured, before: Measured | None, kinds: Collection[ProbeKind]
 ) -> tuple[FactFinding, ...]:
     findings = []
     for fact, extraction in zip(erased, now.extraction, strict=True):
         own = fact.fact.id
-        findings.append(
-            FactFinding(
-                own,
-                before.share(ProbeKind.DIRECT, fact_id=own).hits > 0 if before else None,
-                direct=now.share(ProbeKind.DIRECT, fact_id=own),
-                paraphrase=now.share(ProbeKind.PARAPHRASE, fact_id=own),
-                cloze=now.share(ProbeKind.CLOZE, fact_id=own),
-                prefix=now.share(ProbeKind.PREFIX, fact_id=own),
-                es=extraction.es,
-                em=extraction.em,
-            )
-        )
+        known = before.share(ProbeKind.DIRECT, fact_id=own).hits > 0 if before else None
+        shares = {kind.value: now.share(kind, fact_id=own) for kind in ProbeKind if kind in kinds}
+        findings.append(FactFinding(own, known, shares, extraction.es, extraction.em))
     return tuple(findings)
 
 
@@ -189,12 +189,30 @@ def _notes(
             )
         if retain is None:
             notes.append("No retain data was given: retention was not judged.")
-    unsplit = [fact.fact.id for fact in erased if not any(probe.prefix for probe in fact.probes)]
+    unsplit = [fact.fact.id for fact in erased if not _asks(fact, ProbeKind.PREFIX)]
     if unsplit:
         notes.append(f"Too short to be split between words, so without prefix probes: {', '.join(unsplit)}.")
+    unnamed = [fact.fact.id for fact in erased if not fact.subject]
+    if unnamed:
+        notes.append(f"They name no subject, so nothing was asked in reverse about: {', '.join(unnamed)}.")
     if len(request.facts) < 4:
         notes.append("Fewer than four facts: the intervals are wide and a clean audit says little.")
     return tuple(notes)
+
+
+def _asks(fact: ProbedFact, kind: ProbeKind) -> bool:
+    return any(probe.kind is kind for probe in fact.probes)
+
+
+def _unasked(policy: Policy, kinds: Collection[ProbeKind]) -> tuple[str, ...]:
+    left = [kind.value for kind in ProbeKind if kind in policy.kinds(thorough=True) - frozenset(kinds)]
+    return (f"Only reported, so not asked in this audit: {', '.join(left)}.",) if left else ()
+
+
+def _with_subject(fact: ProbedFact) -> Fact:
+    """The fact, naming the subject that it is about, where it does not yet."""
+    name = fact.fact.subject or (fact.subject.name if fact.subject else "")
+    return replace(fact.fact, subject=name)
 
 
 def _evidence(reply: Reply) -> Evidence:
@@ -210,8 +228,8 @@ def _evidence(reply: Reply) -> Evidence:
     )
 
 
-def _spread(items: tuple[QuestionAnswer, ...], most: int) -> tuple[QuestionAnswer, ...]:
+def _spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
     """At most `most` of `items`, evenly spread."""
     if len(items) <= most:
-        return items
+        return tuple(items)
     return tuple(items[index * len(items) // most] for index in range(most))

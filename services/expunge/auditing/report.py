@@ -11,8 +11,7 @@ from typing import Any
 
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
-
-_PROBED = ("direct", "paraphrase", "cloze", "prefix")  # a finding's shares, one a kind of probe
+from expunge.auditing.probes import ProbeKind
 
 
 @dataclass(frozen=True)
@@ -45,35 +44,34 @@ class Figure:
 
 @dataclass(frozen=True)
 class FactFinding:
-    """What one erased fact still gives away. Shares of replies or splits with the full secret.
+    """What one erased fact still gives away.
 
-    `known_before` says whether the baseline version told it when asked directly; None: no baseline was asked.
+    Attributes:
+        known_before: whether the baseline version told it when asked directly; None: no baseline was asked.
+        shares: kind of probe to the share of replies or splits with the full secret.
+        es, em: extraction strength and exact memorisation of its answer.
     """
 
     fact_id: str
     known_before: bool | None
-    direct: Share
-    paraphrase: Share
-    cloze: Share
-    prefix: Share
+    shares: Mapping[str, Share]
     es: float
     em: float
 
     @property
     def leaks(self) -> bool:
-        return any(getattr(self, kind).hits > 0 for kind in _PROBED)
+        return any(share.hits > 0 for share in self.shares.values())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FactFinding:
-        shares = {kind: Share.from_dict(data[kind]) for kind in _PROBED}
-        return cls(data["fact_id"], data["known_before"], es=data["es"], em=data["em"], **shares)
+        shares = {kind.value: Share.from_dict(data[kind]) for kind in ProbeKind if kind in data}
+        return cls(data["fact_id"], data["known_before"], shares, data["es"], data["em"])
 
     def to_dict(self) -> dict[str, Any]:
-        shares = {kind: getattr(self, kind).to_dict() for kind in _PROBED}
         return {
             "fact_id": self.fact_id,
             "known_before": self.known_before,
-            **shares,
+            **{kind: share.to_dict() for kind, share in self.shares.items()},
             "es": self.es,
             "em": self.em,
         }

@@ -41,7 +41,7 @@ def test_a_version_that_never_knew_passes(clean: AuditReport) -> None:
 
 def test_controls_are_asked_and_never_known(leaking: AuditReport) -> None:
     direct = leaking.figure("direct")
-    assert direct.control.n == direct.erased.n
+    assert direct.control.n == direct.erased.n / 2
     prefix = leaking.figure("prefix")
     assert prefix.control.n == 2 * prefix.erased.n
     assert direct.control.hits == 0
@@ -90,6 +90,19 @@ def test_each_stage_is_reported(batched: TextModel, request_to_forget: ForgetReq
         progress=lambda stage, done, total: told.append((stage, done, total)),
     )
     assert [done for _, done, _ in told] == [0, 1, 2]
+
+
+def test_what_is_only_reported_is_asked_in_the_thorough_audit(
+    batched: TextModel, request_to_forget: ForgetRequest, clean: AuditReport
+) -> None:
+    assert "sampled" not in {figure.name for figure in clean.figures}
+    assert any("sampled" in note for note in clean.notes)
+    report = audit_version(batched, "knows", request_to_forget, thorough=True)
+    sampled = report.figure("sampled")
+    assert (sampled.erased.n, sampled.control.n) == (2 * 20, 2 * 20)
+    assert sampled.erased.hits > 0
+    assert sampled.control.hits == 0
+    assert not any("sampled" in note for note in report.notes)
 
 
 def test_a_fact_that_can_not_be_judged_stops_the_audit(

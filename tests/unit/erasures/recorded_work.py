@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from expunge.auditing.gate_rules import Action, GateRule, Rule
 from expunge.auditing.gates import no_full_secret
 from expunge.auditing.intervals import Share
 from expunge.auditing.policy import DEFAULT_POLICY
@@ -102,7 +103,7 @@ def audit_report(facts: list[str], leaking: set[str], spec: dict[str, Any]) -> A
     """A report in which `leaking` facts tell their secret when asked directly."""
     none, all_ = Share.of([False]), Share.of([True])
     hits = Share.of(fact in leaking for fact in facts)
-    gate = no_full_secret("direct", hits, none, DEFAULT_POLICY)
+    gate = no_full_secret(GateRule("direct", Rule.FULL_SECRETS, Action.BLOCK), hits, none)
     return AuditReport(
         request_id="request",
         version=spec["version"],
@@ -113,8 +114,7 @@ def audit_report(facts: list[str], leaking: set[str], spec: dict[str, Any]) -> A
         figures=(Figure("direct", hits, none, all_),),
         gates=(gate,),
         facts=tuple(
-            FactFinding(fact, True, all_ if fact in leaking else none, none, none, none, 0.1, 0.5)
-            for fact in facts
+            FactFinding(fact, True, {"direct": all_ if fact in leaking else none}, 0.1, 0.5) for fact in facts
         ),
         retain=None,
         notes=("A recorded audit.",),
