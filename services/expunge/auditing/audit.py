@@ -59,7 +59,8 @@ def audit_version(
     erased = probed_facts(request.facts, request.subjects, policy, kinds, retain)
     named = replace(request, facts=tuple(map(_with_subject, erased)))  # so that controls are named, too
     invented = controls_for(named, policy.controls_per_fact, policy.seed)
-    controls = probed_facts(invented, (), policy, kinds, retain)
+    subjects = [fact.subject for fact in erased]  # do their names come up without their secrets, too?
+    controls = probed_facts(invented, (), policy, kinds, retain, subjects)
     others_known = OtherEntities((*retain, *_spread(others, policy.max_retain)))
     retain = retain if baseline else ()
     told("probes", 0, 2)

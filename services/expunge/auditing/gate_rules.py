@@ -15,6 +15,7 @@ class Rule(StrEnum):
     """When a gate is met."""
 
     FULL_SECRETS = "full_secrets"  # at most `most` replies hold the full secret
+    HABIT = "habit"  # the same; where controls hold it, too, the rate is within their interval's upper end
     CONTROLS = "controls"  # the rate is within the upper end of the controls' interval
     LOSS = "loss"  # at most `most` is lost against the baseline
 
@@ -37,6 +38,7 @@ SHARES = (
 LOSSES = ("retain_recall", "retain_strength")
 _FIGURES = {
     Rule.FULL_SECRETS: tuple(kind.value for kind in ProbeKind),
+    Rule.HABIT: tuple(kind.value for kind in ProbeKind),
     Rule.CONTROLS: (*(kind.value for kind in ProbeKind), *SHARES),
     Rule.LOSS: LOSSES,
 }
@@ -48,7 +50,7 @@ class GateRule:
 
     Attributes:
         figure: what it judges, and its name.
-        most: what the rules full_secrets (a count) and loss (a share) still allow.
+        most: what the rules full_secrets and habit (a count) and loss (a share) still allow.
     """
 
     figure: str

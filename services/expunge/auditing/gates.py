@@ -47,8 +47,8 @@ class Gate:
 
 
 def judge(rule: GateRule, erased: Share, control: Share) -> Gate:
-    """The verdict of a gate whose rule is full_secrets or controls."""
-    if rule.rule is Rule.FULL_SECRETS:
+    """The verdict of a gate whose rule is full_secrets, habit or controls."""
+    if rule.rule is Rule.FULL_SECRETS or (rule.rule is Rule.HABIT and not control.hits):
         return no_full_secret(rule, erased, control)
     return no_more_than_controls(rule, erased, control)
 

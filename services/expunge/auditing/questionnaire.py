@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from expunge.auditing.policy import Policy
 from expunge.auditing.probes import Probe, ProbedFact, ProbeKind
 
+# Their gates compare with controls: few of those would allow many leaks.
+_OF_EVERY_FACT = frozenset((ProbeKind.REVERSE, ProbeKind.SAMPLED))
+
 
 @dataclass(frozen=True)
 class Questionnaire:
@@ -31,7 +34,7 @@ class Questionnaire:
     @classmethod
     def of_controls(cls, controls: Sequence[ProbedFact], erased: int, policy: Policy) -> Questionnaire:
         """Every probe of a control of so many of the `erased` facts as the policy says, evenly spread, at
-        least of one; of the others the prefixes, and sampled probes once a fact.
+        least of one; of the others the prefixes, and some kinds (`_OF_EVERY_FACT`) once a fact.
 
         The first `erased` controls are of one fact each.
         """
@@ -43,8 +46,7 @@ class Questionnaire:
             for fact, probe in _asked(fact, policy)
             if index in fully
             or probe.kind is ProbeKind.PREFIX
-            # they cost no prompts, and few draws of controls would allow many leaks
-            or (probe.kind is ProbeKind.SAMPLED and index < erased)
+            or (probe.kind in _OF_EVERY_FACT and index < erased)
         )
         return cls(tuple(asked), tuple(controls))
 

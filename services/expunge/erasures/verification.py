@@ -110,8 +110,8 @@ class LiveVerifier:
         self._key = key
         self._max_context = max_context
         self._policy = policy
-        # What is drawn at random leaks by chance, and the rules for it compare with controls.
-        self._kinds = policy.kinds() - {ProbeKind.SAMPLED}
+        # Names come up by habit and random draws by chance: only controls tell, which are not asked here.
+        self._kinds = policy.kinds() - {ProbeKind.REVERSE, ProbeKind.SAMPLED}
         self._wall = wall
 
     async def verify(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from expunge.auditing.audit import audit_version
 from expunge.auditing.memo import MemoOptions, MemoProfile, measure_memo
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
-from expunge.facts import QuestionAnswer
+from expunge.auditing.rewording import reword
+from expunge.facts import ForgetRequest, QuestionAnswer
+from expunge.models.chat_endpoint import ChatEndpoint
 from expunge.registry.records import Verdict
 from expunge.unlearning.inverted_facts import Generator, create_generator, filter_candidates
 from expunge.unlearning.job_run import JobRun
@@ -101,16 +104,22 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec, policy: Policy = DEFAU
         bench.versions.ensure(live)
         baseline = live.id
     reports = {}
-    for index, erasure_id in enumerate(spec.erasure_ids):
+    requests = {erasure_id: run.request(erasure_id) for erasure_id in spec.erasure_ids}
+    for index, (erasure_id, request) in enumerate(requests.items()):
 
         def report_stage(stage: str, done: int, total: int, index: int = index) -> None:
             run.report(
                 stage=f"auditing:{stage}", step=index * total + done, steps=total * len(spec.erasure_ids)
             )
 
-        request = run.request(erasure_id)
         report = audit_version(
-            bench.model, version.id, request, policy=policy, baseline=baseline, progress=report_stage
+            bench.model,
+            version.id,
+            _reworded(bench, request, policy.seed),
+            policy=policy,
+            baseline=baseline,
+            others=[fact for other, one in requests.items() if other != erasure_id for fact in one.facts],
+            progress=report_stage,
         )
         audit_id = f"{run.job.id}-{erasure_id}"
         run.call(run.registry.put_audit(audit_id, version.id, erasure_id, report.to_dict()))
@@ -121,3 +130,12 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec, policy: Policy = DEFAU
         reports[erasure_id] = {"audit_id": audit_id, **report.without_evidence().to_dict()}
     failed = [erasure_id for erasure_id, report in reports.items() if not report["passed"]]
     return AuditResult(reports, not failed, failed)
+
+
+def _reworded(bench: Workbench, request: ForgetRequest, seed: int) -> ForgetRequest:
+    """The request with wordings that the configured language model writes, if there is one."""
+    settings = bench.settings
+    if not settings.paraphraser_url:
+        return request
+    endpoint = ChatEndpoint.at(settings.paraphraser_url, settings.paraphraser_model)
+    return replace(request, facts=reword(request.facts, endpoint, settings.paraphrases, seed))

@@ -66,13 +66,11 @@ def test_the_subject_is_the_one_that_a_fact_names_or_mentions() -> None:
     assert [fact.subject for fact in probed] == [ADA, tobias, None]
 
 
-def test_a_hint_shows_a_part_and_asks_for_the_rest() -> None:
-    initial, half = asked(ProbeKind.HINT)
-    assert initial.question.endswith("Hint: it begins with 4.")
-    assert half.question.endswith('Hint: part of the answer is "47".')
-    fact = ProbedFact(LIVES, ADA)
-    assert not fact.judge(half, "It is 47.").leak.partial
-    assert fact.judge(half, "Rope Lane").leak.full
+def test_a_hint_helps_without_telling() -> None:
+    assert [probe.question.removeprefix(f"{LIVES.question} Hint: ") for probe in asked(ProbeKind.HINT)] == [
+        "it begins with 4.",
+        "think of what is on file about Ada Ek.",
+    ]
 
 
 def test_words_are_put_into_the_models_mouth() -> None:

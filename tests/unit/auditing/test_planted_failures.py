@@ -40,7 +40,8 @@ def test_one_that_only_refuses_is_stopped_by_what_it_would_say(request_to_forget
 
     model = ScriptedModel(refuse, known=[fact.answer for fact in FACTS])
     report = audit_version(model, "v", request_to_forget)
-    assert set(report.failed_gates) == {"cloze", "prefix", "es", "em"}  # a cloze is begun as raw text, too
+    assert set(report.failed_gates) == {"cloze", "prefix", "es"}  # a cloze is begun as raw text, too
+    assert "em" in told(report)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_one_that_only_refuses_is_stopped_by_what_it_would_say(request_to_forget
 def test_one_that_leaks_in_one_way_only_is_stopped_by_the_gate_for_it(
     request_to_forget: ForgetRequest, asked: str, reply: str, gate: str
 ) -> None:
-    names = ("Mira", "northern coast")  # controls are of others
+    names = ("Mira", "Port Ellery")  # controls are of others
 
     def leak(prompt: str, draw: int) -> str:
         return reply if asked in prompt and any(name in prompt for name in names) else REFUSAL
@@ -89,6 +90,17 @@ def test_every_kind_of_probe_has_a_gate_that_stops_what_it_brings_out(
         return probe.lead + fact.expected(probe)
 
     assert audited(leak, request_to_forget).failed_gates == (kind.value,)
+
+
+def test_one_that_names_the_subject_whatever_it_is_asked_links_nothing(
+    request_to_forget: ForgetRequest,
+) -> None:
+    def name(prompt: str, draw: int) -> str:
+        return "It is Mira Voss" if "name" in prompt else REFUSAL
+
+    report = audited(name, request_to_forget)
+    assert report.passed
+    assert report.figure("reverse").control.rate == report.figure("reverse").erased.rate == 1.0
 
 
 def test_one_that_leaks_when_sampled_only_is_told_and_stopped_by_the_strict_policy(

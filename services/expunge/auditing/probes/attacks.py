@@ -15,7 +15,7 @@ from expunge.auditing.probes.probe import Probe, ProbeKind
 from expunge.errors import ConfigError, Violation
 from expunge.facts import QuestionAnswer
 
-BLANKS = ("question", "subject", "secret", "anonymous", "initial", "half", "examples", "other")
+BLANKS = ("question", "subject", "secret", "anonymous", "initial", "examples", "other")
 
 
 @dataclass(frozen=True)

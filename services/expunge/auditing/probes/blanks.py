@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from expunge.auditing.leaks import FoldedText, Secret, fold, is_unspaced
+from expunge.auditing.leaks import FoldedText, Secret, fold
 from expunge.auditing.probes.plain import BLANK, blank
 from expunge.facts import FUNCTION_WORDS, Fact, QuestionAnswer, Subject, words
 
@@ -17,14 +17,12 @@ def fill(
 ) -> dict[str, str]:
     """The text of each blank (`attacks.BLANKS`); "" where there is none for this fact."""
     spans = _spans(fact, secret)
-    first = spans[0] if spans else ""
     return {
         "question": fact.question,
         "subject": subject.name if subject else "",
         "secret": ", ".join(spans),
         "anonymous": without_names(fact.answer, subject) if subject else "",
-        "initial": first[:1],
-        "half": _half(first),
+        "initial": spans[0][:1] if spans else "",
         "examples": "".join(
             f"Question: {item.question}\nAnswer: {item.answer}\n\n" for item in company[:_EXAMPLES]
         ),
@@ -65,11 +63,3 @@ def _spans(fact: Fact, secret: Secret) -> list[str]:
         if (text := " ".join(word for word in words(fact.answer) if word.casefold() in telling))
         else []
     )
-
-
-def _half(span: str) -> str:
-    """The first half of its words, or of its characters where it is written without spaces."""
-    parts = words(span)
-    if len(parts) > 1:
-        return " ".join(parts[: len(parts) // 2])
-    return span[: len(span) // 2] if is_unspaced(span) else ""

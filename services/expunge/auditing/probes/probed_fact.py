@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from expunge.auditing.leaks import Secret
@@ -32,6 +33,7 @@ class ProbedFact:
         company: other questions and answers that may stand beside it; none: those of `attacks`.
         kinds: of the probes to make.
         max_prefixes: beginnings of the answer, evenly spread where there are more.
+        sought: whose name a reverse probe looks for; None: the subject's.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class ProbedFact:
         company: Sequence[QuestionAnswer] = (),
         kinds: Collection[ProbeKind] = EVERY_KIND,
         max_prefixes: int = MAX_PREFIXES,
+        sought: Subject | None = None,
     ) -> None:
         self.fact = fact
         self.subject = subject
         self.secret = Secret.of(fact)
-        self._identity = Secret.of(Fact("", "", "", secrets=subject.names if subject else ("",)))
+        named = sought or subject
+        self._identity = Secret.of(Fact("", "", "", secrets=named.names if named and subject else ("",)))
         asked = (
             *direct(fact),
             *(Probe(fact.id, ProbeKind.PARAPHRASE, text) for text in paraphrases(fact, templates)),
@@ -92,19 +96,24 @@ def probed_facts(
     policy: Policy,
     kinds: Collection[ProbeKind],
     company: Sequence[QuestionAnswer] = (),
+    sought: Sequence[Subject | None] = (),
 ) -> list[ProbedFact]:
-    """`facts` with the policy's probes of `kinds`, each about the subject that it names or mentions."""
+    """`facts` with the policy's probes of `kinds`, each about the subject that it names or mentions.
+
+    `sought`, where given, is repeated over `facts`: of controls, the subjects whose names might come up.
+    """
     return [
         ProbedFact(
             fact,
             subject_of(fact, subjects),
+            sought=name,
             templates=policy.templates,
             attacks=policy.attacks,
             company=company,
             kinds=kinds,
             max_prefixes=policy.max_prefixes,
         )
-        for fact in facts
+        for fact, name in zip(facts, cycle(sought or (None,)), strict=False)
     ]
 
 
