@@ -209,9 +209,12 @@ def _peer(kind: str, url: str, model: str, adapters: str) -> Peer:
 
 
 def _dtype_name(settings: Settings) -> str:
-    from expunge.models.precision import resolve_dtype
+    from expunge.models.precision import resolve_precision
 
-    return str(resolve_dtype(settings.dtype)).removeprefix("torch.")
+    precision = resolve_precision(settings.dtype)
+    if settings.backend == "vllm":  # computes in what weights are in
+        return str(precision.weights).removeprefix("torch.")
+    return str(precision)
 
 
 def _service(

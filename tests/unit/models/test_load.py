@@ -52,7 +52,10 @@ def test_loaded_model_is_frozen_and_named_by_its_digest(
     assert loaded.digest == manifest_digest(tiny_model_folder)
     assert loaded.version == f"base:{loaded.digest}"
     assert loaded.folder == tiny_model_folder
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16} == {loaded.dtype}
+    assert loaded.precision.weights == torch.bfloat16
+    for parameter in loaded.model.parameters():
+        assert parameter.dtype == loaded.precision.arithmetic
+        assert torch.equal(parameter, parameter.to(torch.bfloat16).to(parameter.dtype))
     assert not loaded.model.training
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
     assert loaded.tokenizer.pad_token_id is not None
@@ -165,7 +168,8 @@ def test_an_outline_is_the_same_model_without_its_weights(folder: Path, tmp_path
     whole, outline = (
         load(str(folder), cache=tmp_path, dtype="float32") for load in (load_model, load_outline)
     )
-    assert (outline.digest, outline.version, outline.dtype) == (whole.digest, whole.version, whole.dtype)
+    assert (outline.digest, outline.version) == (whole.digest, whole.version)
+    assert outline.precision == whole.precision
     assert outline.model.generation_config.eos_token_id == [2, 0]
     assert {parameter.device.type for parameter in outline.model.parameters()} == {"meta"}
     shapes = (
