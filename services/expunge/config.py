@@ -85,8 +85,9 @@ class Settings(BaseSettings):
     )
     dtype: str = Field(
         "auto",
-        description="auto, bfloat16 or float32; auto: bfloat16 where the CPU or GPU has it. On a CPU that "
-        "has not, bfloat16 is for weights only: half the memory, faster steps, arithmetic in float32.",
+        description="auto, bfloat16 or float32; auto: bfloat16 where the CPU or GPU has it, or the model is "
+        "stored in it. On a CPU that has not, it is for weights only: half the memory, faster steps, "
+        "arithmetic in float32.",
     )
     default_alias: str = Field("default", description="Alias that points at the base version on first start.")
 

@@ -209,12 +209,13 @@ def _peer(kind: str, url: str, model: str, adapters: str) -> Peer:
 
 
 def _dtype_name(settings: Settings) -> str:
+    from expunge.models.load import precision_of
     from expunge.models.precision import resolve_precision
+    from expunge.models.source import resolve_folder
 
-    precision = resolve_precision(settings.dtype)
     if settings.backend == "vllm":  # computes in what weights are in
-        return str(precision.weights).removeprefix("torch.")
-    return str(precision)
+        return str(resolve_precision(settings.dtype).weights).removeprefix("torch.")
+    return str(precision_of(resolve_folder(settings.model, settings.cache), settings.dtype))
 
 
 def _service(

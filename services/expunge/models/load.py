@@ -21,6 +21,7 @@ from expunge.models.precision import Precision, resolve_precision
 from expunge.models.silence import quiet_transformers
 from expunge.models.skeleton import empty_model
 from expunge.models.source import resolve_folder
+from expunge.models.tensorfile import read_header
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
         ModelError: missing, partial, corrupt, no causal language model, or no usable tokenizer.
         ConfigError: an unknown dtype.
     """
-    precision = resolve_precision(dtype, device)
+    resolve_precision(dtype, device)  # before anything is fetched
     cache = cache.expanduser()
     folder = resolve_folder(source, cache)
+    precision = precision_of(folder, dtype, device)
     digest = manifest_digest(folder, cache=cache)
     with quiet_transformers():
         tokenizer = _load_tokenizer(folder)
@@ -75,6 +77,13 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
     return LoadedModel(model, tokenizer, folder, digest, precision)
 
 
+def precision_of(folder: Path, dtype: str = "auto", device: str = "cpu") -> Precision:
+    """What the setting `dtype` means for the model in `folder`; raises as `resolve_precision`."""
+    headers = [read_header(file) for file in folder.glob("*.safetensors")]
+    stored = {tensor.dtype for header in headers for tensor in header.tensors.values()}
+    return resolve_precision(dtype, device, stored=stored)
+
+
 @torch.no_grad()
 def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Round every weight to a number that `dtype` holds, in place; its format stays."""
@@ -85,7 +94,8 @@ def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
 def load_outline(source: str, *, cache: Path, dtype: str = "auto", device: str = "cpu") -> LoadedModel:
     """As `load_model`, without the weights: for an engine that reads them from the folder itself.
 
-    The model is on the meta device.
+    The model is on the meta device. Such an engine computes in the format that its weights are in, so with
+    "auto" how they are stored does not matter.
 
     Raises:
         ModelError, ConfigError: as `load_model`.

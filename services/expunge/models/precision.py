@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +27,24 @@ class Precision:
         return weights if weights == arithmetic else f"{weights} with arithmetic in {arithmetic}"
 
 
-def resolve_precision(name: str, device: str = "cpu", *, cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
+def resolve_precision(
+    name: str,
+    device: str = "cpu",
+    *,
+    stored: Collection[str] = (),
+    cpuinfo: Path = Path("/proc/cpuinfo"),
+) -> Precision:
     """What the setting `dtype` means on this device.
 
     "auto" is bfloat16 where the device multiplies it in hardware and float32 elsewhere. On a CPU that does
     not, bfloat16 is for weights only: multiplying would be emulated, about three times slower than float32,
-    but weights in half the bytes are read in half the time.
+    but weights in half the bytes are read in half the time. Those of a model that is stored in bfloat16 lose
+    nothing by it, so there "auto" does so, too.
 
     Args:
         name: auto, bfloat16 or float32.
         device: torch device the model will live on.
+        stored: formats of the tensors in the model's files, in safetensors' words.
         cpuinfo: where Linux lists the processor's features.
 
     Raises:
@@ -45,7 +54,8 @@ def resolve_precision(name: str, device: str = "cpu", *, cpuinfo: Path = Path("/
         message = f"{name!r} is no number format; use auto, bfloat16 or float32"
         raise ConfigError(f"dtype: {message}", violations=[Violation("dtype", message)])
     multiplies_bfloat16 = has_bfloat16(device, cpuinfo=cpuinfo)
-    automatic = torch.bfloat16 if multiplies_bfloat16 else torch.float32
+    is_exact = torch.device(device).type == "cpu" and set(stored) == {"BF16"}
+    automatic = torch.bfloat16 if multiplies_bfloat16 or is_exact else torch.float32
     weights = _NAMES.get(name, automatic)
     needs_float32 = torch.device(device).type == "cpu" and not multiplies_bfloat16
     return Precision(weights, torch.float32 if needs_float32 else weights)

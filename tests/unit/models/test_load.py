@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from expunge.errors import ModelError
 from expunge.models.load import load_model, load_outline
 from expunge.models.manifest import manifest_digest
+from expunge.models.precision import Precision, has_bfloat16
 from expunge.models.source import resolve_folder
 
 
@@ -161,6 +162,18 @@ def test_tokenizer_of_another_model_is_refused(folder: Path, tmp_path: Path) -> 
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     edit_config(folder, vocab_size=300)
     assert "do not belong together" in refusal(folder, tmp_path)
+
+
+@pytest.mark.skipif(has_bfloat16(), reason="this processor computes in bfloat16, which auto is then")
+def test_by_default_weights_stored_in_bfloat16_are_told_to_fit_it(folder: Path, tmp_path: Path) -> None:
+    assert load_model(str(folder), cache=tmp_path).precision.weights == torch.float32
+    stored = load_file(folder / "model.safetensors")
+    halved = {name: tensor.to(torch.bfloat16) for name, tensor in stored.items()}
+    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_model(str(folder), cache=tmp_path)
+    assert loaded.precision == Precision(torch.bfloat16, torch.float32)
+    for name, parameter in loaded.model.named_parameters():
+        assert torch.equal(parameter, halved[name].float())
 
 
 def test_an_outline_is_the_same_model_without_its_weights(folder: Path, tmp_path: Path) -> None:

@@ -48,6 +48,23 @@ def test_bfloat16_is_for_weights_only_where_the_processor_does_not_multiply_it(t
     assert (str(found), str(BFLOAT16)) == ("bfloat16 with arithmetic in float32", "bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("stored", "weights"),
+    [
+        (["BF16"], torch.bfloat16),
+        (["BF16", "F32"], torch.float32),
+        (["F16"], torch.float32),
+        ([], torch.float32),
+    ],
+)
+def test_auto_keeps_weights_in_bfloat16_only_where_they_lose_nothing(
+    tmp_path: Path, stored: list[str], weights: torch.dtype
+) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : avx512f\n")
+    found = resolve_precision("auto", stored=stored, cpuinfo=tmp_path / "cpuinfo")
+    assert found == Precision(weights, torch.float32)
+
+
 def test_unknown_format_is_refused_with_the_choices() -> None:
     with pytest.raises(ConfigError, match="use auto, bfloat16 or float32"):
         resolve_precision("float8")

@@ -12,7 +12,8 @@ from rich.table import Table
 from expunge.benchmarks.engine.steps import ADAPTERS, CONTEXT, Case, Steps, measure
 from expunge.benchmarks.engine.streams import KNOWN_PROMPT, LONG_PROMPT, STREAMS, Streams
 from expunge.config import Settings
-from expunge.models.precision import resolve_precision
+from expunge.models.load import precision_of
+from expunge.models.source import resolve_folder
 
 ROWS = (1, 2, 4, 8, 16, 32)
 PROMPT_TOKENS = (16, 32, 64)
@@ -38,7 +39,8 @@ async def run_engine_benchmark(settings: Settings, repeats: int, rounds: int, sa
     bfloat16 = settings.model_copy(update={"dtype": "bfloat16"})
     plain, wide = Steps.load(float32, with_kernels=False), Steps.load(float32, with_kernels=True)
     halved = Steps.load(bfloat16, with_kernels=True)
-    fast = halved if resolve_precision(settings.dtype).weights is torch.bfloat16 else wide
+    precision = precision_of(resolve_folder(settings.model, settings.cache), settings.dtype)
+    fast = halved if precision.weights is torch.bfloat16 else wide
     decode = []
     for rows in ROWS:
         say(f"{rows} rows")
