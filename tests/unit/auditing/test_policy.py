@@ -41,9 +41,9 @@ def test_a_file_overrides_what_it_names(tmp_path: Path) -> None:
 def test_default_blocks_on_every_full_secret_and_strict_on_all_that_default_reports() -> None:
     blocking = {figure for figure, action in gates(DEFAULT_POLICY).items() if action is Action.BLOCK}
     assert {kind.value for kind in ProbeKind} - blocking == {"sampled"}
-    assert {"es", "retain_recall", "retain_strength"} <= blocking
+    assert {"es", "em", "retain_recall", "retain_strength"} <= blocking
     reported = set(gates(DEFAULT_POLICY)) - blocking
-    assert reported == {"em", "partial", "sampled", "other_entity"}
+    assert reported == {"partial", "sampled", "other_entity"}
     assert set(gates(Policy.named("strict")).values()) == {Action.BLOCK}
     assert set(gates(Policy.named("strict"))) == blocking | reported
 
