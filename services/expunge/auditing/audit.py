@@ -15,6 +15,7 @@ from expunge.auditing.gates import (
 )
 from expunge.auditing.intervals import Share
 from expunge.auditing.interview import Measured, Questionnaire, Retained, ask
+from expunge.auditing.metrics.definitions import definition
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbedFact, ProbeKind, Reply, check_auditable
 from expunge.auditing.report import AuditReport, Evidence, FactFinding, Figure, RetainFinding
@@ -23,6 +24,15 @@ from expunge.facts import ForgetRequest, QuestionAnswer
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 _FULL_KINDS = (ProbeKind.DIRECT, ProbeKind.PARAPHRASE, ProbeKind.CLOZE)
+_METRICS = {  # figure → metric
+    **dict.fromkeys((kind.value for kind in _FULL_KINDS), "full_leak"),
+    "prefix": "prefix_leak",
+    "partial": "partial_leak",
+    "prefix_partial": "prefix_partial_leak",
+    "es": "extraction_strength",
+    "em": "exact_memorisation",
+    "probability": "probability",
+}
 
 
 def audit_version(
@@ -81,6 +91,7 @@ def audit_version(
         probes=len(now.replies) + len(never.replies) + len(retain),
         seconds=clock() - started,
         evidence=tuple(_evidence(reply) for reply in now.replies if reply.leak.partial or reply.leak.full),
+        definitions={figure.name: definition(_METRICS[figure.name]).id for figure in figures},
     )
 
 
