@@ -20,6 +20,7 @@ from expunge.auditing.gates import Gate, no_full_secret, no_more_than_controls
 from expunge.auditing.interview import Measured, Questionnaire, ask
 from expunge.auditing.policy import Policy
 from expunge.auditing.probes import ProbedFact, ProbeKind
+from expunge.errors import InvalidRequest
 from expunge.facts import Fact
 
 _KINDS = (ProbeKind.DIRECT, ProbeKind.PREFIX)
@@ -94,7 +95,12 @@ def attack_weights(
     """Attack `victim` in every way, one at a time, and ask for the erased facts and the controls.
 
     Asked are the direct and the prefix probes.
+
+    Raises:
+        InvalidRequest: no controls, without which the gates would pass whatever was found.
     """
+    if not controls:
+        raise InvalidRequest.of("controls", "is empty; what an attack brings out is judged against controls")
     findings = []
     for attack in attacks:
         started = clock()

@@ -15,6 +15,7 @@ from expunge.auditing.attacks.victim import Victim
 from expunge.auditing.controls import controls_for
 from expunge.auditing.policy import DEFAULT_POLICY
 from expunge.auditing.probes import ProbedFact, ProbeKind
+from expunge.errors import InvalidRequest
 from expunge.facts import ForgetRequest
 from expunge.models.load import LoadedModel
 from expunge.unlearning.relearning import relearn
@@ -81,9 +82,14 @@ def test_only_direct_and_prefix_probes_are_asked(shallow: Victim, controls: list
     assert finding.seconds == 2.5
 
 
-def test_facts_that_were_taught_again_are_not_asked(shallow: Victim) -> None:
+def test_nothing_is_judged_without_controls(shallow: Victim) -> None:
+    with pytest.raises(InvalidRequest, match="controls"):
+        attack_weights(shallow, [UNTOUCHED], ERASED, [], DEFAULT_POLICY)
+
+
+def test_facts_that_were_taught_again_are_not_asked(shallow: Victim, controls: list[ProbedFact]) -> None:
     attack = relearning_attack(FACTS, relearn, 0, seed=0)
-    (finding,) = attack_weights(shallow, [attack], ERASED, [], DEFAULT_POLICY)
+    (finding,) = attack_weights(shallow, [attack], ERASED, controls, DEFAULT_POLICY)
     asked = {reply.probe.fact_id for reply in finding.erased.replies}
     assert len(asked) == 1
     assert asked == {"born", "job"} - attack.told
