@@ -47,13 +47,16 @@ lint: $(STAMP) ## ruff, mypy, buf, and whether the generated protos are up to da
 
 test test-full test-harness chaos: export OMP_WAIT_POLICY ?= PASSIVE
 
+# Unit tests and contracts compute in one thread, and a file at a time on each of two cores.
+UNITS := OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/contract --numprocesses=2 --dist=loadfile
+
 # A process that has spoken gRPC to a real service does not share its event loops with unit tests.
 test: lint ## Lint, types and tests (at most 15 minutes on 2 cores)
-	$(BIN)/pytest tests/unit tests/contract -m 'not slow' --durations=5
+	$(UNITS) -m 'not slow' --durations=5
 	$(BIN)/pytest tests/integration tests/e2e tests/chaos -m 'not slow' --durations=10
 
 test-full: lint ## Everything, the slow tests included
-	$(BIN)/pytest tests/unit tests/contract --durations=10
+	$(UNITS) --durations=10
 	$(BIN)/pytest tests/integration tests/e2e tests/chaos --durations=30
 
 # The pins hold all that vLLM and this package need; pip alone would fetch libraries for pictures and sound

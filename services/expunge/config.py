@@ -84,7 +84,10 @@ class Settings(BaseSettings):
         "bundled", description="'bundled', a hub id, a folder of safetensors, or a .gguf file."
     )
     dtype: str = Field(
-        "auto", description="auto, bfloat16 or float32; auto: bfloat16 where the CPU or GPU has it."
+        "auto",
+        description="auto, bfloat16 or float32; auto: bfloat16 where the CPU or GPU has it, or the model is "
+        "stored in it. On a CPU that has not, it is for weights only: half the memory, faster steps, "
+        "arithmetic in float32.",
     )
     default_alias: str = Field("default", description="Alias that points at the base version on first start.")
 

@@ -1,4 +1,4 @@
-"""A service whose processes are killed. Ports are fixed, so that a gateway comes back."""
+"""A service whose processes are killed and replaced. Ports are fixed, so that a gateway comes back."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ def service(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         operator_port=operator,
         http_port=http,
         metrics_port=metrics,
+        gateways=2,
+        drain_notice_s=1.0,
+        drain_grace_s=1.0,
         engine_replicas=2,
         engine_threads=1,
         kv_cache_mib=128,

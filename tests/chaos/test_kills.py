@@ -115,10 +115,12 @@ def test_the_registry_dies_and_keeps_everything_it_acknowledged(
     assert service.ask(scene.question, alias="survivor").version == service.base
 
 
-def test_the_gateway_dies_and_comes_back_on_its_ports(service: Deployed, scene: Scene) -> None:
+def test_the_gateways_die_and_come_back_on_their_ports(service: Deployed, scene: Scene) -> None:
     await_ready(service)
-    [gateway] = processes(GATEWAY)
-    kill(gateway)
+    gateways = processes(GATEWAY)
+    assert len(gateways) == service.service.settings.gateways
+    for gateway in gateways:
+        kill(gateway)
     with pytest.raises(grpc.RpcError) as caught:
         service.ask(scene.question)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deployed import Deployed, deployed
 from expunge.config import Settings
+from expunge.gateway.service_file import create_tokens
 from tiny_facts import EVERYTHING
 from tiny_model import build_tiny_adapter, teach_tiny_model
 
@@ -19,9 +22,24 @@ def taught_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPa
     return teach_tiny_model(folder, tiny_model_folder, EVERYTHING, steps=200)
 
 
+FLOOD = 80  # streams: more than the engines have rows
+CLIENTS = {"flood": {"max_concurrent": FLOOD}, "other": {}}  # besides those that the service makes for itself
+
+
+def add_clients(state: Path) -> None:
+    """Tokens of the service's own, as it makes them, and those of `CLIENTS`: `token-of-` and the name."""
+    create_tokens(state / "tokens.yaml", state)
+    tokens = yaml.safe_load((state / "tokens.yaml").read_text())["tokens"]
+    for name, quota in CLIENTS.items():
+        digest = sha256(f"token-of-{name}".encode()).hexdigest()
+        tokens.append({"token_sha256": digest, "principal": name, "role": "client", **quota})
+    (state / "tokens.yaml").write_text(yaml.safe_dump({"tokens": tokens}))
+
+
 @pytest.fixture(scope="package")
 def service(taught_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("service")
+    add_clients(folder / "state")
     settings = Settings(
         state_dir=folder / "state",
         cache_dir=folder / "cache",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
@@ -19,10 +20,22 @@ from deployed import Deployed, failure_of, processes
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
+from .raw_http2 import DATA, END_STREAM, HEADERS, RST_STREAM, ClosedWindow
+
 IDLE = 1000
 SPARE_FILES = 300  # of this process, for everything else
 LEVEL_BYTES = 64 * 2**20  # what the gateway's memory may differ by afterwards
 GENERATE = "/expunge.inference.v1.InferenceService/Generate"
+STREAM = "/expunge.inference.v1.InferenceService/GenerateStream"
+UNREAD, UNREAD_TOKENS = 8, 600
+UNREAD_BYTES = 4 * 2**20  # of one answer that nobody reads: its tokens, as records and as messages
+DEADLINE_S = 10  # above what these answers take to be generated
+BIAS = {"0": -100.0, "2": -100.0}  # no token ends an answer
+LONG = pb.GenerateStreamRequest(
+    prompt="The quick",
+    max_tokens=UNREAD_TOKENS,
+    sampling=pb.Sampling(logit_bias={int(token): bias for token, bias in BIAS.items()}),
+)
 USER = [pb.Message(role="user", content="Who?")]
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -80,9 +93,41 @@ def await_true(condition: Callable[[], bool], what: str, timeout_s: float = 90.0
 
 def running(service: Deployed) -> float:
     """Answers under way, as the gateway's metrics tell."""
+    return gateway_metric(service, "expunge_admitted_answers ")
+
+
+def gateway_metric(service: Deployed, start: str) -> float:
+    """Sum of the samples on the gateway's page that start so."""
     with urllib.request.urlopen(f"http://{service.service.addresses.metrics}/metrics", timeout=30) as page:
         lines = page.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("expunge_admitted_answers "))
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(start))
+
+
+def engine_answers(service: Deployed) -> float:
+    """Answers that engines have ended, and freed the rows of, whether or not their clients have read them."""
+    return gateway_metric(service, "expunge_version_requests_total{")
+
+
+def until_all_ended(connection: ClosedWindow, count: int) -> set[int]:
+    """Kinds of all frames until `count` streams have ended."""
+    kinds, ended = set(), set()
+    for kind, flags, stream in connection.frames():
+        kinds.add(kind)
+        if kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM):
+            ended.add(stream)
+            if len(ended) == count:
+                return kinds
+    raise AssertionError(f"the gateway closed the connection; {len(ended)} of {count} streams had ended")
+
+
+def streamed_completion(service: Deployed, host: str) -> bytes:
+    """An HTTP request for a long answer as server-sent events."""
+    fields = {"prompt": "The quick", "max_tokens": UNREAD_TOKENS, "stream": True, "logit_bias": BIAS}
+    body = json.dumps({"model": "default", **fields}).encode()
+    token = dict(service.metadata("client"))["authorization"]
+    lines = ["POST /v1/completions HTTP/1.1", f"Host: {host}", f"Authorization: {token}"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
 
 
 def is_answered(service: Deployed) -> bool:
@@ -121,25 +166,41 @@ def test_a_client_that_leaves_frees_its_row(service: Deployed) -> None:
     await_true(lambda: running(service) == 0, "nothing is under way")
 
 
-def test_clients_that_never_read_cost_little_and_hold_nobody_up(
+def test_a_client_that_never_reads_is_answered_in_full_and_freed_at_its_deadline(
     service: Deployed, gateway: psutil.Process
 ) -> None:
-    before = gateway.memory_info().rss
+    answers, memory = engine_answers(service), gateway.memory_info().rss
+    headers = dict(service.metadata("client")) | {"grpc-timeout": f"{DEADLINE_S}S"}
+    began = time.monotonic()
+    with ClosedWindow(service.service.addresses.inference) as connection:
+        for _ in range(UNREAD):
+            connection.ask(STREAM, LONG.SerializeToString(), headers)
+        await_true(lambda: engine_answers(service) >= answers + UNREAD, "engines have done with them")
+        assert running(service) == UNREAD, "nothing has been read: the answers are still under way"
+        assert gateway.memory_info().rss < memory + UNREAD * UNREAD_BYTES
+        assert is_answered(service)
+        await_true(lambda: running(service) == 0, "nothing is under way, though the connection is")
+        assert time.monotonic() - began >= DEADLINE_S
+        assert is_answered(service)
+        assert DATA not in until_all_ended(connection, UNREAD), "the window was closed"
+
+
+def test_a_client_that_never_reads_server_sent_events_is_bounded_by_its_buffers(
+    service: Deployed, gateway: psutil.Process
+) -> None:
+    answers, memory = engine_answers(service), gateway.memory_info().rss
+    host, port = service.service.addresses.http.rsplit(":", 1)
     with ExitStack() as stack:
-        for _ in range(8):
-            channel = stack.enter_context(
-                grpc.insecure_channel(
-                    service.service.addresses.inference, options=[("grpc.use_local_subchannel_pool", 1)]
-                )
-            )
-            stream = InferenceServiceStub(channel).GenerateStream(
-                pb.GenerateStreamRequest(prompt="The quick", max_tokens=1500),
-                metadata=service.metadata("client"),
-            )
-            stack.callback(stream.cancel)
+        for _ in range(UNREAD):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.settimeout(60)
+            connection.connect((host, int(port)))
+            connection.sendall(streamed_completion(service, host))
+        await_true(lambda: engine_answers(service) >= answers + UNREAD, "engines have done with them")
+        assert gateway.memory_info().rss < memory + UNREAD * UNREAD_BYTES
         assert is_answered(service)
     await_true(lambda: running(service) == 0, "nothing is under way")
-    assert gateway.memory_info().rss < before + LEVEL_BYTES
 
 
 def test_a_thousand_connections_that_send_nothing_leave_nothing_behind(

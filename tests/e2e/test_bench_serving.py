@@ -14,8 +14,8 @@ from deployed import Deployed
 from expunge.cli.main import app
 from expunge.client import Client
 
-STREAMS, TOKENS = 2, 8
-CONTENDERS = {"expunge", "engine in process", "expunge, during rollouts"}
+STREAMS, TOKENS, FLOOD = 2, 8, 8
+CONTENDERS = {"expunge", "engine in process", "expunge, during rollouts", "expunge, during a flood"}
 
 
 def bench(service: Deployed, out: Path, *arguments: str) -> Result:
@@ -31,8 +31,8 @@ def cache(service: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_small_matrix_is_measured_and_written_down(service: Deployed, tmp_path: Path) -> None:
     loads = ("--streams", str(STREAMS), "--prompts", "16", "--adapters", "0,1", "--open")
-    beside = ("--in-process", "--during-rollouts", "--output-tokens", str(TOKENS), "--json")
-    done = bench(service, tmp_path, *loads, *beside)
+    beside = ("--in-process", "--during-rollouts", "--flood", str(FLOOD))
+    done = bench(service, tmp_path, *loads, *beside, "--output-tokens", str(TOKENS), "--json")
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "serving.json").read_text())
     assert json.loads(done.stdout) == document
@@ -50,6 +50,7 @@ def test_a_small_matrix_is_measured_and_written_down(service: Deployed, tmp_path
             assert figures["output_tokens"] == 4 * TOKENS or figures["short"] > 0
             assert measured["footprint"]["peak_rss_mib"] > 0
         assert cell["measured"]["expunge, during rollouts"]["rollouts"] > 0
+        assert cell["measured"]["expunge, during a flood"]["flood"]["answered"] > 0
     with Image.open(tmp_path / "serving.png") as picture:
         assert picture.format == "PNG"
     with Client.local(service.state) as client:

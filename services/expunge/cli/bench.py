@@ -9,7 +9,7 @@ import typer
 
 from expunge.cli import bench_serving
 from expunge.cli.session import Session, command
-from expunge.config import Settings
+from expunge.config import Settings, read_settings
 
 app = typer.Typer(help="Benchmarks on this machine.", no_args_is_help=True)
 
@@ -27,6 +27,9 @@ def engine(
     session: Session,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each pass; the median counts.")] = 15,
     rounds: Annotated[int, typer.Option(min=1, help="Long prompts that enter beside running streams.")] = 3,
+    dtype: Annotated[
+        str, typer.Option(help="auto, bfloat16 or float32, of all tables but the first, which has both.")
+    ] = "",
 ) -> None:
     """What the engine's steps take, and what running streams notice of a long prompt; about three minutes."""
     from expunge.benchmarks.engine.run import run_engine_benchmark, tables  # imports torch
@@ -34,7 +37,8 @@ def engine(
     def say(what: str) -> None:
         session.out.say(f"[dim]· {what}[/]")
 
-    figures = asyncio.run(run_engine_benchmark(Settings(), repeats, rounds, say))
+    settings = read_settings(**({"dtype": dtype} if dtype else {}))
+    figures = asyncio.run(run_engine_benchmark(settings, repeats, rounds, say))
     session.out.document(figures)
     if not session.out.as_json:
         for table in tables(figures):

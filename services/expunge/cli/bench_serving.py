@@ -24,6 +24,7 @@ from expunge.errors import InvalidRequest
 if TYPE_CHECKING:
     from expunge.benchmarks.serving.conditions import Conditions
     from expunge.benchmarks.serving.matrix import Matrix
+    from expunge.benchmarks.serving.measurement import Peer
     from expunge.benchmarks.serving.run import CellResult
     from expunge.benchmarks.serving.stage import Access
 
@@ -56,6 +57,10 @@ def serving(
     during_rollouts: Annotated[
         bool, typer.Option("--during-rollouts", help="Each cell again, with a rollout every 200 ms.")
     ] = False,
+    flood: Annotated[
+        int,
+        typer.Option(min=0, help="Each cell again, while another client keeps so many streams; 0: not."),
+    ] = 0,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="The engine class in process, too: what Serve costs.")
     ] = False,
@@ -82,23 +87,16 @@ def serving(
 ) -> None:
     """Drive the service from a separate process and measure what its clients see."""
     from expunge.benchmarks.serving.conditions import Conditions
-    from expunge.benchmarks.serving.matrix import ADAPTERS
-    from expunge.benchmarks.serving.measurement import Comparisons, Peer, measure  # imports torch and Ray
+    from expunge.benchmarks.serving.measurement import Comparisons, measure  # imports torch and Ray
     from expunge.benchmarks.serving.plot import require_matplotlib
     from expunge.benchmarks.serving.report import mixed_versions
-    from expunge.benchmarks.serving.stage import write_adapters
 
     settings = _settings(model, dtype, session)
     if only_adapters:
-        if adapters_folder is None:
-            raise InvalidRequest.of("adapters_folder", "is needed with --only-adapters")
-        for name, folder in write_adapters(settings, adapters_folder, ADAPTERS).items():
-            session.out.say(f"{name}: {escape(str(folder))}")
+        _write_adapters(session, settings, adapters_folder)
         return
     matrix = _matrix(full, streams, prompts, adapters, output_tokens, rounds, open_loop, rate)
-    rival = Peer(peer, peer_url.rstrip("/"), peer_model, tuple(_words(peer_models))) if peer else None
-    if rival is not None:
-        _check_peer(rival.kind, rival.url)
+    rival = _peer(peer, peer_url, peer_model, peer_models) if peer else None
     if plot:
         require_matplotlib()
     conditions = Conditions.now(
@@ -108,7 +106,7 @@ def serving(
         settings,
         _service(session, settings, operator_token),
         matrix,
-        Comparisons(rival, in_process, ROLLOUT_PERIOD_S if during_rollouts else 0.0),
+        Comparisons(rival, in_process, ROLLOUT_PERIOD_S if during_rollouts else 0.0, flood),
         adapters_folder=adapters_folder,
         seed=seed,
         timeout_s=max(session.timeout_s, 300.0),
@@ -188,19 +186,36 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _check_peer(kind: str, url: str) -> None:
+def _write_adapters(session: Session, settings: Settings, folder: Path | None) -> None:
+    """The adapters alone, for a peer to load."""
+    from expunge.benchmarks.serving.matrix import ADAPTERS
+    from expunge.benchmarks.serving.stage import write_adapters
+
+    if folder is None:
+        raise InvalidRequest.of("adapters_folder", "is needed with --only-adapters")
+    for name, written in write_adapters(settings, folder, ADAPTERS).items():
+        session.out.say(f"{name}: {escape(str(written))}")
+
+
+def _peer(kind: str, url: str, model: str, adapters: str) -> Peer:
+    from expunge.benchmarks.serving.measurement import Peer
     from expunge.benchmarks.serving.openai_asker import PEERS
 
     if kind not in PEERS:
         raise InvalidRequest.of("peer", f"{kind!r} is not known; choose from {', '.join(PEERS)}")
     if not url.startswith(("http://", "https://")):
         raise InvalidRequest.of("peer_url", f"{url!r} is no URL; start the peer and name it")
+    return Peer(kind, url.rstrip("/"), model, tuple(_words(adapters)))
 
 
 def _dtype_name(settings: Settings) -> str:
-    from expunge.models.precision import resolve_dtype
+    from expunge.models.load import precision_of
+    from expunge.models.precision import resolve_precision
+    from expunge.models.source import resolve_folder
 
-    return str(resolve_dtype(settings.dtype)).removeprefix("torch.")
+    if settings.backend == "vllm":  # computes in what weights are in
+        return str(resolve_precision(settings.dtype).weights).removeprefix("torch.")
+    return str(precision_of(resolve_folder(settings.model, settings.cache), settings.dtype))
 
 
 def _service(

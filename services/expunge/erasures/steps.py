@@ -7,6 +7,7 @@ that move.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +31,8 @@ from expunge.registry.records import ErasureState as S
 
 if TYPE_CHECKING:
     from expunge.erasures.history import Registry
+
+_REPLICAS = ("member:", "rollout:")  # topics under which it is told that a replica may hold a version now
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,12 @@ class Steps:
 
     async def _invert(self, record: ErasureRecord, history: History) -> Move | None:
         withdrawn = frozenset(name for found in history.every("withdrawn") for name in found.values())
-        try:
-            back = await self._flip.back(record, withdrawn)
-        except (FailedPrecondition, DeadlineExceeded) as error:
-            await self._waiting.wait_for_replicas(record, error)
-            return None
+        with self._feed.listening(*_REPLICAS) as heard:
+            try:
+                back = await self._flip.back(record, withdrawn)
+            except (FailedPrecondition, DeadlineExceeded) as error:
+                await self._waiting.wait_for_replicas(record, error, heard)
+                return None
         data: dict[str, Any] = {"back_on": back.moved, "no_version_to_go_back_to": back.stayed}
         if record.round > self._settings.max_rounds:
             return await self._give_up(record, f"still leaks after {record.round - 1} rounds", data)
@@ -177,17 +181,22 @@ class Steps:
         plan = history.plan
         successors: Mapping[str, str] = history.latest("versions", S.AUDITING) or {}
         versions = {live: successors.get(live, live) for live in plan.values()}
-        try:
-            flipped = await self._flip.forward(record, plan, versions)
-        except Rebase as change:
-            return await self._rebase(record, history, str(change))
-        except (FailedPrecondition, DeadlineExceeded) as error:
-            await self._waiting.wait_for_replicas(record, error)
-            return None
+        with self._feed.listening(*_REPLICAS) as heard:
+            try:
+                flipped = await self._flip.forward(record, plan, versions)
+            except Rebase as change:
+                return await self._rebase(record, history, str(change))
+            except (FailedPrecondition, DeadlineExceeded) as error:
+                await self._waiting.wait_for_replicas(record, error, heard)
+                return None
         await self._registry.advance_erasure(record.id, S.LIVE, S.LIVE, data={"flip_ms": flipped.flip_ms})
         return None
 
     async def _verify(self, record: ErasureRecord, history: History) -> Move | None:
+        with self._feed.listening(*_REPLICAS, "erasure:") as heard:
+            return await self._verify_once(record, heard)
+
+    async def _verify_once(self, record: ErasureRecord, heard: asyncio.Event) -> Move | None:
         request = (await self._registry.get_erasure(record.id, with_request=True)).request
         assert request is not None
         plan = await self._plan(record)
@@ -205,7 +214,7 @@ class Steps:
             f"waits to be verified: of {found.asked} probes {found.refused} were refused by the guard of "
             f"another erasure, {found.unanswered} not answered, {found.other_version} went to another version"
         )
-        await self._waiting.wait(record, detail, "member:", "rollout:", "erasure:")
+        await self._waiting.wait(record, detail, heard)
         return None
 
     async def _close(self, record: ErasureRecord, history: History) -> Move:

@@ -44,22 +44,29 @@ class Waiting:
         if (await self._registry.get_erasure(record.id)).detail != detail:
             await self._registry.advance_erasure(record.id, record.state, record.state, detail=detail)
 
-    async def wait(self, record: ErasureRecord, detail: str, *topics: str) -> None:
-        """Say why, then wait until something happens under `topics`, or a while."""
+    async def wait(self, record: ErasureRecord, detail: str, heard: asyncio.Event) -> None:
+        """Say why, then wait until something is `heard`, or a while.
+
+        Args:
+            heard: from before the attempt that can't go on; what changed during it is not waited for.
+        """
         await self.say(record, detail)
-        with self._feed.listening(*topics) as heard, contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_AGAIN_S):
                 await heard.wait()
 
-    async def wait_for_replicas(self, record: ErasureRecord, error: ExpungeError) -> None:
+    async def wait_for_replicas(
+        self, record: ErasureRecord, error: ExpungeError, heard: asyncio.Event
+    ) -> None:
         """Wait where it is only the replicas that are not ready. Raises `error` where it is anything else."""
         if error.reason not in _STAGING_MAY_PASS:
             raise error
-        await self.wait(record, f"waits for replicas: {error.message}", "member:", "rollout:")
+        await self.wait(record, f"waits for replicas: {error.message}", heard)
 
     async def may_train(self, record: ErasureRecord) -> bool:
         """Whether what is trained can be judged under the policy in force; if not, waits a while first."""
-        missing = await put_policy_in_force(self._registry)
-        if missing:
-            await self.wait(record, missing, "audit:", "policy:", f"erasure:{record.id}")
+        with self._feed.listening("audit:", "policy:", f"erasure:{record.id}") as heard:
+            missing = await put_policy_in_force(self._registry)
+            if missing:
+                await self.wait(record, missing, heard)
         return not missing

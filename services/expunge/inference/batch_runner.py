@@ -15,6 +15,7 @@ from expunge.inference.block_pool import BLOCK, blocks_for
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.flat_batch import FlatBatch, Piece
 from expunge.inference.native.kernels import MAX_QUERIES, Kernels, load_kernels
+from expunge.inference.native.packed_weight import PackedProducts
 from expunge.inference.output_head import OutputHead
 from expunge.inference.paged_kv import AttentionStep, KvShape, PagedKv
 from expunge.inference.runner import context_limit
@@ -68,12 +69,12 @@ class BatchRunner:
         self._group = heads // shape.kv_heads
         kernels = self._usable_kernels(shape, kernels_folder)
         self.kv = PagedKv(shape, shape.blocks_in(kv_bytes), self.device, kernels)
-        if kernels is None:
-            OutputHead.install(self.model)
         self.table = SlotTable.install(self.model, slots, max_rank, base_digest=loaded.digest)
         if kernels is not None:
-            fused_layers.install(self.model, kernels)
-            self.table.multiply_with(kernels)
+            products = PackedProducts(kernels, loaded.precision.weights)
+            fused_layers.install(self.model, products)
+            self.table.multiply_with(products)
+        OutputHead.install(self.model)  # where it is still the plain one
         self._wanted: Tensor | None = None
         self._install_attention()
         self._check(loaded.version, expected)
@@ -146,7 +147,7 @@ class BatchRunner:
             piece = Piece(tokens[start:end], start, blocks, slot, range(end - start))
             found.append(self.run(FlatBatch.of([piece])))
         self.table.unload(base)
-        tolerance = _TOLERANCE.get(self.model.dtype, _COARSE_TOLERANCE)
+        tolerance = _TOLERANCE.get(self.kv.shape.dtype, _COARSE_TOLERANCE)
         error = float((torch.cat(found) - expected).abs().max() / expected.abs().max())
         if not error <= tolerance:  # true for NaN, too
             raise ModelError(

@@ -20,7 +20,7 @@ class TextCodec:
         self.eos_id = cast(int, tokenizer.eos_token_id)  # `load_model` refuses a tokenizer without one
         start = cast("int | None", tokenizer.bos_token_id)
         self.start_id = self.eos_id if start is None else start  # stands before a text that has no context
-        self.vocabulary = int(model.get_input_embeddings().weight.shape[0])  # token ids are below it
+        self.vocabulary = cast(int, model.get_input_embeddings().num_embeddings)  # token ids are below it
         self._token_texts: dict[int, str] = {}
         # The first call settles truncation and padding in the shared tokenizer; later calls only read it.
         self._before = self.encode("warm", special=False)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.activations import SiLUActivation
 
 from expunge.inference.native.kernels import BLOCK, Kernels
+from expunge.inference.native.packed_weight import PackedProducts, PackedWeight
 from expunge.inference.paged_kv import AttentionStep, PagedKv
 
 # Models of transformers whose layers compute exactly these formulas. Others keep their own: Gemma's norm, for
@@ -85,32 +86,60 @@ class FusedMlp(nn.Module):
         return cast(Tensor, self.down_proj(self._kernels.silu_multiply(gate, up)))
 
 
-class FusedHead(nn.Linear):
-    """Output head with a product of its own for few rows; keeps the very weight of the layer it replaces."""
+class FusedHead(nn.Module):
+    """Output head over a packed weight."""
 
-    def __init__(self, head: nn.Linear, kernels: Kernels) -> None:
-        nn.Module.__init__(self)
-        self.in_features = head.in_features
-        self.out_features = head.out_features
-        self.weight = head.weight
-        self.bias = head.bias
-        self._kernels = kernels
+    def __init__(self, weight: PackedWeight, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self._weight = weight
+        self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., width] → [..., vocabulary]."""
-        return self._kernels.linear(x.contiguous(), self.weight, self.bias)
+        out = self._weight(x.contiguous())
+        return out if self.bias is None else out.add_(self.bias)
 
 
-def install(model: PreTrainedModel, kernels: Kernels) -> None:
+class FusedEmbedding(nn.Module):
+    """Input embedding over a packed weight, which may be the output head's."""
+
+    def __init__(self, weight: PackedWeight) -> None:
+        super().__init__()
+        self.num_embeddings = weight.out_width
+        self._weight = weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [...] → [..., width]."""
+        return self._weight.rows(tokens)
+
+
+def install(model: PreTrainedModel, products: PackedProducts) -> None:
     """Replace what can be, in place: of an fp32 model on a CPU, where nothing takes gradients."""
     for path, module in list(model.named_modules()):
-        replacement = _replacement(module, kernels)
+        replacement = _replacement(module, products.kernels)
         if replacement is not None:
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, replacement)
-    head = model.get_output_embeddings()
-    if isinstance(head, nn.Linear) and _fits(head.weight) and head.in_features % BLOCK == 0:
-        model.set_output_embeddings(FusedHead(head, kernels))
+    _pack_ends(model, products)
+
+
+def _pack_ends(model: PreTrainedModel, products: PackedProducts) -> None:
+    """The output head and the input embedding; a weight that they share stays one.
+
+    An embedding that does more than look up stays, and so does a head that shares its weight.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    is_plain = type(embedding) is nn.Embedding and _is_fp32_on_cpu(embedding.weight)
+    if not (isinstance(head, nn.Linear) and _is_fp32_on_cpu(head.weight)):
+        return
+    is_shared = head.weight is embedding.weight
+    if is_shared and not is_plain:
+        return
+    packed = products.pack(head.weight)
+    model.set_output_embeddings(FusedHead(packed, head.bias))
+    if is_plain:
+        own = packed if is_shared else products.pack(cast(Tensor, embedding.weight))
+        model.set_input_embeddings(FusedEmbedding(own))
 
 
 def _replacement(module: nn.Module, kernels: Kernels) -> nn.Module | None:
@@ -126,5 +155,8 @@ def _replacement(module: nn.Module, kernels: Kernels) -> nn.Module | None:
 
 
 def _fits(weight: Tensor) -> bool:
-    is_plain = weight.device.type == "cpu" and weight.dtype is torch.float32
-    return is_plain and weight.shape[0] % BLOCK == 0
+    return _is_fp32_on_cpu(weight) and weight.shape[0] % BLOCK == 0
+
+
+def _is_fp32_on_cpu(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype is torch.float32

@@ -15,7 +15,7 @@ from expunge.inference.block_pool import BLOCK, BlockPool
 from expunge.inference.flat_batch import FlatBatch
 from expunge.inference.limits import EngineLimits
 from expunge.inference.next_token import choose_next
-from expunge.inference.prefill_budget import PrefillBudget
+from expunge.inference.prefill_budget import PrefillBudget, shares
 from expunge.inference.row import Row
 from expunge.inference.rows import Rows
 from expunge.inference.stats import EngineStats
@@ -84,8 +84,8 @@ class StepLoop:
         budget = self._budget.tokens(decoding, len(self.waiting) + len(self._rows) - decoding)
         self._rows.admit(budget)
         rows = self._rows.with_room()
-        shares = _shares([row.remaining for row in rows], budget)
-        taking_part = [(row, share) for row, share in zip(rows, shares, strict=True) if share or row.decodes]
+        taken = shares([row.remaining for row in rows], budget)
+        taking_part = [(row, share) for row, share in zip(rows, taken, strict=True) if share or row.decodes]
         if not taking_part:
             return
         for row, _ in taking_part:
@@ -93,7 +93,7 @@ class StepLoop:
         decoding = sum(row.decodes for row in rows)
         started = self._timer()
         self._run(taking_part)
-        self._budget.observe(decoding, sum(shares), self._timer() - started)
+        self._budget.observe(decoding, sum(taken), self._timer() - started)
 
     def forget(self, version: str) -> None:
         """Drop what was kept of prompts that ran on `version`."""
@@ -220,13 +220,3 @@ class StepLoop:
         task.has_ended = True
         if task.is_counted:
             self._on_end(task)
-
-
-def _shares(remaining: Sequence[int], budget: int) -> list[int]:
-    """How many of `budget` prompt tokens each row gets: equal parts; what short ones leave, others get."""
-    shares = [0] * len(remaining)
-    hungry = sorted((tokens, index) for index, tokens in enumerate(remaining) if tokens)
-    for place, (tokens, index) in enumerate(hungry):
-        shares[index] = min(tokens, budget // (len(hungry) - place))
-        budget -= shares[index]
-    return shares

@@ -12,6 +12,7 @@ that are of neighbours.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,8 +64,8 @@ class RowPlan:
 class Products(Protocol):
     """Faster ways to compute what this layer does; fp32 on a CPU, contiguous."""
 
-    def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """x [..., in] → x weightᵀ + bias, [..., out]."""
+    def pack(self, weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What makes x weightᵀ [..., out] of x [..., in]; it holds the weight in a form of its own."""
         ...
 
     def add_adapters(
@@ -117,7 +118,8 @@ class MultiAdapterLinear(nn.Linear):
     """A linear layer with per-row adapters.
 
     It keeps the very weight and bias of the layer it replaces, under the same names, so that state dicts and
-    `ModelShape` see an ordinary linear layer. Without a running plan it refuses to compute.
+    `ModelShape` see an ordinary linear layer, until the weight is packed. Without a running plan it refuses
+    to compute.
     """
 
     def __init__(self, linear: nn.Linear, index: int, routing: Routing) -> None:
@@ -128,6 +130,12 @@ class MultiAdapterLinear(nn.Linear):
         self.bias = linear.bias
         self.index = index
         self.routing = routing
+        self._product: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def pack(self, products: Products) -> None:
+        """Let `products` hold the weight; the layer itself has none afterwards."""
+        self._product = products.pack(self.weight)
+        self.register_parameter("weight", None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [rows, tokens, in] → [rows, tokens, out].
@@ -137,11 +145,13 @@ class MultiAdapterLinear(nn.Linear):
         """
         plan = self.routing.plan_for(x)
         products, table = self.routing.products, plan.table
-        if products is None:
+        if products is None or self._product is None:
             out = functional.linear(x, self.weight, self.bias)
         else:
             x = x.contiguous()
-            out = products.linear(x, self.weight, self.bias)
+            out = self._product(x)
+            if self.bias is not None:
+                out.add_(self.bias)
             if table is not None and x.shape[1] == 1:
                 inputs, outputs = x.view(plan.rows, -1), out.view(plan.rows, -1)
                 factors = table.factors[self.index]

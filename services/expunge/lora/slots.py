@@ -70,6 +70,7 @@ class SlotTable:
         self.max_rank = max_rank
         self.shape = shape
         self._layers = dict(zip(shape.modules, layers, strict=True))
+        self._device, self._dtype = layers[0].weight.device, layers[0].weight.dtype
         self._routing = routing
         self._by_version: dict[str, _Slot] = {}
         self._by_number: dict[int, _Slot] = {}
@@ -110,7 +111,7 @@ class SlotTable:
         return cls(layers, routing, shape, slots, max_rank)
 
     def multiply_with(self, products: Products) -> None:
-        """Let `products` compute the linear layers.
+        """Let `products` hold the weights of the linear layers and compute them.
 
         For fp32 on a CPU, with widths that are multiples of 16: where a layer is not so, nothing changes.
         """
@@ -120,10 +121,13 @@ class SlotTable:
             and layer.in_features % 16 == layer.out_features % 16 == 0
             for layer in self._layers.values()
         )
-        self._routing.products = products if fits else None
+        if fits:
+            for layer in self._layers.values():
+                layer.pack(products)
+            self._routing.products = products
 
     def load(self, version: str, adapter: Adapter) -> int:
-        """Make an adapter resident under its version id, in the weights' own dtype; returns its slot number.
+        """Make an adapter resident under its version id, in the model's own dtype; returns its slot number.
 
         A version that is resident already is left as it is: versions never change. Nothing is visible until
         all of it is there.
@@ -217,7 +221,6 @@ class SlotTable:
                     slot.uses -= 1
 
     def _plan(self, numbers: list[int], used: dict[int, _Slot]) -> RowPlan:
-        device = next(iter(self._layers.values())).weight.device
         groups: list[RowGroup] = []
         slots: list[_Slot] = []
         for number, slot in used.items():
@@ -226,7 +229,7 @@ class SlotTable:
             rows = [row for row, value in enumerate(numbers) if value == number]
             start, stop = rows[0], rows[-1] + 1
             is_scattered = stop - start != len(rows)
-            indices = torch.tensor(rows, device=device) if is_scattered else None
+            indices = torch.tensor(rows, device=self._device) if is_scattered else None
             groups.append(RowGroup(slot.pairs, start, stop, indices))
             slots.append(slot)
         if self._routing.products is None or any(group.indices is not None for group in groups):
@@ -234,13 +237,13 @@ class SlotTable:
         return RowPlan(len(numbers), tuple(groups), _table(groups, slots))
 
     def _stage(self, path: str, adapter: Adapter) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """A [rank, in] and scale · Bᵀ [rank, out] as copies on the layer's device, in its dtype."""
+        """A [rank, in] and scale · Bᵀ [rank, out] as copies on the model's device, in its dtype."""
         if path not in adapter.pairs:
             return None
-        weight, pair = self._layers[path].weight, adapter.pairs[path]
+        pair = adapter.pairs[path]
         scaled = pair.b.detach().to(torch.float32).T * adapter.config.scale_of(path)
-        a = pair.a.detach().to(weight.device, weight.dtype, copy=True)
-        return a.contiguous(), scaled.to(weight.device, weight.dtype).contiguous()
+        a = pair.a.detach().to(self._device, self._dtype, copy=True)
+        return a.contiguous(), scaled.to(self._device, self._dtype).contiguous()
 
     def _add(self, version: str, pairs: StagedPairs | None) -> int:
         with self._lock:

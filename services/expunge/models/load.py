@@ -17,24 +17,26 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from expunge.errors import ModelError
 from expunge.models.manifest import base_version_id, manifest_digest
-from expunge.models.precision import resolve_dtype
+from expunge.models.precision import Precision, resolve_precision
 from expunge.models.silence import quiet_transformers
 from expunge.models.skeleton import empty_model
 from expunge.models.source import resolve_folder
+from expunge.models.tensorfile import read_header
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A frozen base model in memory, its tokenizer, and what names it.
 
-    `digest` is the manifest digest of `folder`; the model is in evaluation mode and takes no gradients.
+    `digest` is the manifest digest of `folder`; the model is in evaluation mode and takes no gradients. Its
+    tensors are in the format of `precision.arithmetic`, their numbers rounded to that of `precision.weights`.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     folder: Path
     digest: str
-    dtype: torch.dtype
+    precision: Precision
 
     @property
     def version(self) -> str:
@@ -48,20 +50,23 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
     Args:
         source: as for `resolve_folder`.
         cache: where converted models and file digests are kept.
-        dtype: auto, bfloat16 or float32 (see `resolve_dtype`).
+        dtype: auto, bfloat16 or float32 (see `resolve_precision`).
         device: torch device.
 
     Raises:
         ModelError: missing, partial, corrupt, no causal language model, or no usable tokenizer.
         ConfigError: an unknown dtype.
     """
-    number_format = resolve_dtype(dtype, device)
+    resolve_precision(dtype, device)  # before anything is fetched
     cache = cache.expanduser()
     folder = resolve_folder(source, cache)
+    precision = precision_of(folder, dtype, device)
     digest = manifest_digest(folder, cache=cache)
     with quiet_transformers():
         tokenizer = _load_tokenizer(folder)
-        model = _load_weights(folder, number_format)
+        model = _load_weights(folder, precision.arithmetic)
+    if precision.weights is not precision.arithmetic:
+        round_weights(model, precision.weights)
     model.requires_grad_(False).eval().to(device)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -69,18 +74,33 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
             f"the tokenizer in {folder} has {len(tokenizer)} tokens but the model only {rows}; "
             "they do not belong together"
         )
-    return LoadedModel(model, tokenizer, folder, digest, number_format)
+    return LoadedModel(model, tokenizer, folder, digest, precision)
+
+
+def precision_of(folder: Path, dtype: str = "auto", device: str = "cpu") -> Precision:
+    """What the setting `dtype` means for the model in `folder`; raises as `resolve_precision`."""
+    headers = [read_header(file) for file in folder.glob("*.safetensors")]
+    stored = {tensor.dtype for header in headers for tensor in header.tensors.values()}
+    return resolve_precision(dtype, device, stored=stored)
+
+
+@torch.no_grad()
+def round_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Round every weight to a number that `dtype` holds, in place; its format stays."""
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(dtype))
 
 
 def load_outline(source: str, *, cache: Path, dtype: str = "auto", device: str = "cpu") -> LoadedModel:
     """As `load_model`, without the weights: for an engine that reads them from the folder itself.
 
-    The model is on the meta device.
+    The model is on the meta device. Such an engine computes in the format that its weights are in, so with
+    "auto" how they are stored does not matter.
 
     Raises:
         ModelError, ConfigError: as `load_model`.
     """
-    number_format = resolve_dtype(dtype, device)
+    precision = resolve_precision(dtype, device)
     cache = cache.expanduser()
     folder = resolve_folder(source, cache)
     digest = manifest_digest(folder, cache=cache)
@@ -89,7 +109,7 @@ def load_outline(source: str, *, cache: Path, dtype: str = "auto", device: str =
         model = empty_model(folder)
         if (folder / GENERATION_CONFIG_NAME).is_file():  # its end-of-sequence tokens count, too
             model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return LoadedModel(model, tokenizer, folder, digest, number_format)
+    return LoadedModel(model, tokenizer, folder, digest, precision)
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -52,3 +52,15 @@ def test_a_load_process_that_can_not_start_is_told() -> None:
         Driver(Target(TargetKind.ENGINE, settings=settings)),
     ):
         pass
+
+
+def test_a_flood_goes_on_until_it_is_ended_and_asks_again_when_it_is_refused() -> None:
+    script = Script([ANSWER, [errors.Overloaded("full")]] * 2000)
+    with serving(script) as address, Driver(Target(TargetKind.EXPUNGE, address)) as driver:
+        asks = plan(3, streams=2).asks
+        driver.begin(Plan(asks, streams=2, is_endless=True))
+        responses = driver.end()
+        again = driver.run(plan(2, streams=1))
+    assert len(script.asked) >= 2
+    assert {one.error for one in responses} <= {"", "RESOURCE_EXHAUSTED: full"}
+    assert len(again) == 2

@@ -104,3 +104,23 @@ async def test_a_request_that_fails_part_way_keeps_what_came() -> None:
     responses = await Load(asker, time.read, time.sleep).run(Plan(asks(2), streams=1))
     assert [response.error for response in responses] == ["UNAVAILABLE: gone"] * 2
     assert [response.tokens for response in responses] == [1, 1]
+
+
+async def test_a_flood_begins_anew_with_its_first_request_until_it_is_over() -> None:
+    time = Time()
+    asker = ScriptedAsker(time, [(0.1, Piece(1))], failure="full")
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def sleep_until_enough(seconds: float) -> None:
+        if len(asker.asked) >= 10:
+            assert begun.is_set()
+            over.set()
+        await Time.sleep(time, seconds)
+
+    time.sleep = sleep_until_enough  # type: ignore[method-assign]
+    plan = Plan(asks(3), streams=2, is_endless=True)
+    responses = await Load(asker, time.read).flood(plan, over.wait(), begun.set)
+    sent = [ask.prompt for _, ask in asker.asked]
+    assert sent[:7] == [f"prompt {number}" for number in (0, 1, 2, 0, 1, 2, 0)]
+    assert (asker.most_running, asker.running) == (2, 0)
+    assert {one.error for one in responses} == {"full"}

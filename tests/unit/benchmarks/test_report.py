@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
 
 from expunge.benchmarks.serving.conditions import Conditions, cpu_model
+from expunge.benchmarks.serving.flood import Flooded
 from expunge.benchmarks.serving.footprint import Footprint
 from expunge.benchmarks.serving.matrix import Cell
 from expunge.benchmarks.serving.plot import draw
 from expunge.benchmarks.serving.report import document, mixed_versions, ratios, summary, table
-from expunge.benchmarks.serving.run import ENGINE, EXPUNGE, ROLLOUTS, CellResult, Measured
+from expunge.benchmarks.serving.run import ENGINE, EXPUNGE, FLOOD, ROLLOUTS, CellResult, Measured
 from expunge.benchmarks.serving.statistics import Figures, Spread
 
 
@@ -45,6 +47,7 @@ RESULT = CellResult(
         ENGINE: measured(320.0),
         "vllm": measured(100.0),
         ROLLOUTS: measured(290.0, first_p99=0.6),
+        FLOOD: replace(measured(150.0, first_p99=0.75), flood=Flooded(40, 12345)),
     },
 )
 CONDITIONS = Conditions(
@@ -57,6 +60,7 @@ def test_the_service_is_held_against_everybody_else() -> None:
     assert found["vllm"] == 3.0
     assert found[ENGINE] == 0.9375
     assert found[ROLLOUTS] == 1.2
+    assert found[FLOOD] == 1.5
 
 
 def test_the_document_is_valid_json_with_null_for_what_was_not_measured() -> None:
@@ -72,7 +76,7 @@ def test_the_table_shows_every_contender_of_a_cell() -> None:
     page.print(table([RESULT]))
     text = page.export_text()
     assert "8 streams, 128 tok, 4 adapters" in text
-    for name in (EXPUNGE, ENGINE, "vllm", "300.0", "100/500", "23.4/-", "3.00"):
+    for name in (EXPUNGE, ENGINE, "vllm", "300.0", "100/500", "23.4/-", "3.00", "flood, 12345 refused"):
         assert name in text
     assert "…" not in text
 

@@ -140,23 +140,32 @@ def test_answers_between_turns_still_count() -> None:
 
 
 def test_ten_thousand_names_are_looked_for_in_time_that_follows_the_prompt() -> None:
-    names = [f"Name{n} {_surname(n)}" for n in range(10_000)]
-    book = GuardBook([Guard("many", tuple(map(Subject, names)), ())])
+    subjects = [Subject(f"Name{n} {_surname(n)}") for n in range(10_000)]
+    many, few = (GuardBook([Guard("one", tuple(named), ())]) for named in (subjects, subjects[:100]))
     prompt = " ".join(_word(n) for n in range(4_500))[:32_000]
-    started = time.process_time()
-    assert book.match(prompt) is None
-    assert time.process_time() - started < 0.5
-    assert book.match(f"{prompt} {_surname(77)}x") == "many"
+    assert many.match(prompt) is None
+    assert _seconds(many, prompt) < 5 * _seconds(few, prompt)
+    assert many.match(f"{prompt} {_surname(77)}x") == "one"
 
 
 def test_one_long_word_is_judged_in_time_that_follows_its_length() -> None:
-    started = time.process_time()
+    started = time.thread_time()
     assert BOOK.match("quend" * 6_400) is None
     assert BOOK.match("aB" * 16_000) is None
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 SYLLABLES = ("ka", "mo", "ri", "ten", "dra", "vel", "qui", "sor", "lin", "bex")
+
+
+def _seconds(book: GuardBook, prompt: str) -> float:
+    """Of this thread's processor time, the least of three."""
+    found = []
+    for _ in range(3):
+        started = time.thread_time()
+        book.match(prompt)
+        found.append(time.thread_time() - started)
+    return min(found)
 
 
 def _surname(n: int) -> str:

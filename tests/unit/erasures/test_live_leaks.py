@@ -1,10 +1,14 @@
 """What live verification finds, and what follows from it."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from expunge.erasures import waiting
 from expunge.erasures.report import build_report
+from expunge.erasures.verification import LiveVerifier, Verification
 from expunge.errors import FailedPrecondition
 from expunge.registry.records import ErasureState as S
 from expunge.registry.records import JobKind, JobRecord, MemberKind, MemberReport
@@ -88,6 +92,29 @@ async def test_a_probe_that_another_guard_refuses_does_not_verify(run: Run) -> N
     await run.reached(second.id, S.INVERTING)
     await run.service.registry.advance_erasure(second.id, S.INVERTING, S.CANCELLED)
     await run.reached(first.id, S.CLOSED)
+
+
+async def test_what_changes_during_a_verification_is_not_waited_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = run.service.registry
+    monkeypatch.setattr(waiting, "_AGAIN_S", 3600.0)
+    verify, found = LiveVerifier.verify, []
+
+    async def miss_two_probes(self: LiveVerifier, *arguments: Any) -> Verification:
+        found.append(await verify(self, *arguments))
+        if len(found) > 2:
+            return found[-1]
+        if len(found) == 2:  # what is said is the same as before, so that only this change is told
+            await registry.watch(MemberReport("gateway-9", MemberKind.GATEWAY, 0), 0, 0.0)
+            await registry.leave("gateway-9")
+            assert await registry.events("member:gateway-9", 0, 5.0)
+        return replace(found[-1], answered=found[-1].answered - 1, unanswered=1)
+
+    monkeypatch.setattr(LiveVerifier, "verify", miss_two_probes)
+    erasure = await run.accept()
+    await run.reached(erasure.id, S.CLOSED)
+    assert len(found) >= 3
 
 
 async def test_two_erasures_about_one_person_do_not_wait_for_each_other(run: Run) -> None:

@@ -204,15 +204,15 @@ def test_a_long_prompt_is_judged_in_time_that_follows_its_length(text: str) -> N
     questions = tuple(f"Which kettle{n} does the lamp{n} of Amelia Long heat?" for n in range(4000))
     numbers = tuple(f"+420 {n}" for n in range(600_000_000, 600_004_000))
     book = GuardBook([Guard("amelia", (Subject("Amelia Long"),), questions, numbers)])
-    started = time.process_time()
+    started = time.thread_time()
     assert book.match(text) is None
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 WORDS = ("thing", "job", "walk", "talk", "cook", "trick", "song", "game", "test", "work")
 
 
 def _seconds(book: GuardBook, prompt: str) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     book.match(prompt)
-    return time.perf_counter() - started
+    return time.thread_time() - started

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +25,12 @@ from expunge.errors import ConfigError, FailedPrecondition, ModelError
 from expunge.inference.batch_runner import BatchRunner
 from expunge.inference.flat_batch import FlatBatch, Piece
 from expunge.inference.fused_layers import FusedAttention, FusedNorm
+from expunge.inference.local import LocalModel
+from expunge.inference.native.kernels import PANEL
+from expunge.inference.native.packed_weight import PackedWeight
 from expunge.lora.adapter import Adapter, Pair
-from expunge.models.load import LoadedModel, load_model
+from expunge.models.load import LoadedModel, load_model, round_weights
+from expunge.models.precision import Precision
 
 PROMPTS = ([5, 9, 200, 31, 7], list(range(40, 75)), [3])
 
@@ -108,6 +114,64 @@ def test_kernels_and_torch_agree_under_every_version(
     expected = torch_alone.run(FlatBatch.of(pieces_of(torch_alone, "one", 0, 100)))
     got = runner.run(FlatBatch.of(pieces_of(runner, "one", 0, 100)))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def rounded(loaded: LoadedModel) -> LoadedModel:
+    """With weights that bfloat16 holds, whatever the processor of the test can do."""
+    round_weights(loaded.model, torch.bfloat16)
+    return replace(loaded, precision=Precision(torch.bfloat16, torch.float32))
+
+
+def test_weights_in_bfloat16_compute_what_the_rounded_model_does_in_fp32(
+    loaded: LoadedModel, plain: PreTrainedModel, kernels_folder: Path
+) -> None:
+    plain = copy.deepcopy(plain)
+    unrounded = plainly(plain)
+    round_weights(plain, torch.bfloat16)
+    expected = plainly(plain)
+    runner = BatchRunner(rounded(loaded), 4, 8, 2**20, kernels_folder=kernels_folder)
+    runner.table.load_base(loaded.version)
+    got = runner.run(FlatBatch.of(pieces_of(runner, loaded.version, 0, 100)))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert (expected - unrounded).abs().max() > 1e-2  # rounding is no trifle
+
+
+def test_local_model_and_engine_agree_on_weights_in_bfloat16(
+    loaded: LoadedModel,
+    adapters: tuple[Adapter, Adapter],
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    kernels_folder: Path,
+) -> None:
+    runner = BatchRunner(rounded(loaded), 4, 8, 2**20, kernels_folder=kernels_folder)
+    runner.table.load("one", adapters[0])
+    local = LocalModel(
+        rounded(load_model(str(tiny_model_folder), cache=tmp_path, dtype="float32")), slots=4, max_rank=8
+    )
+    local.load_adapter("one", adapters[0])
+    logits = runner.run(FlatBatch.of(pieces_of(runner, "one", 0, 100, (1,))))[:-1]
+    answer = torch.tensor(PROMPTS[1][1:])
+    (forced,) = local.teacher_forced([(PROMPTS[1][:1], PROMPTS[1][1:])], "one")
+    found = logits.log_softmax(-1).gather(1, answer[:, None])[:, 0]
+    torch.testing.assert_close(found, forced.logprobs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_is_held_once_and_in_its_own_format(loaded: LoadedModel, kernels_folder: Path) -> None:
+    """Linear layers, the head, and the embedding that shares its weight."""
+    matrices = [weakref.ref(one) for one in loaded.model.parameters() if one.dim() == 2]
+    numbers = sum(one.numel() for one in loaded.model.parameters() if one.dim() == 2)
+    padding = -loaded.model.config.vocab_size % PANEL * loaded.model.config.hidden_size
+    model = BatchRunner(rounded(loaded), 4, 8, 2**20, kernels_folder=kernels_folder).model
+    assert not any(one() is not None for one in matrices)
+    assert all(one.dim() == 1 for one in model.parameters())
+    held = {
+        id(value.numbers): value.numbers
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, PackedWeight)
+    }.values()
+    assert {one.dtype for one in held} == {torch.bfloat16}
+    assert sum(one.untyped_storage().nbytes() for one in held) == 2 * (numbers + padding)
 
 
 @pytest.mark.parametrize("family", [LlamaConfig, Qwen2Config, MistralConfig, Qwen3Config, GemmaConfig])

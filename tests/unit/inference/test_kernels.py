@@ -15,6 +15,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from expunge.inference.native.build import load_library
 from expunge.inference.native.kernels import BLOCK, MAX_QUERIES, Kernels, load_kernels
+from expunge.inference.native.packed_weight import PackedWeight
 
 # One set of kernels for all examples: they keep no state.
 per_example = settings(
@@ -156,15 +157,38 @@ def test_adapters_are_added_as_by_torch(
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
 @per_example
-@given(rows=st.integers(1, 21), inputs=st.integers(1, 9), outputs=st.integers(1, 20), seed=st.integers(0, 99))
+@given(
+    rows=st.integers(1, 30), inputs=st.integers(1, 90), outputs=st.integers(1, 99), seed=st.integers(0, 99)
+)
 def test_products_are_those_of_torch(
-    kernels: Kernels, rows: int, inputs: int, outputs: int, seed: int
+    kernels: Kernels, held: torch.dtype, rows: int, inputs: int, outputs: int, seed: int
 ) -> None:
-    x, weight = numbers(seed, rows, 1, inputs * BLOCK), numbers(seed + 1, outputs * 4, inputs * BLOCK)
-    got = kernels.multiply(x, weight)
+    x, weight = numbers(seed, rows, 1, inputs), numbers(seed + 1, outputs, inputs).to(held).float()
+    packed = PackedWeight(kernels, weight, held)
+    got = packed(x)
     torch.testing.assert_close(got, functional.linear(x, weight), rtol=1e-4, atol=1e-4)
-    assert torch.equal(kernels.multiply(x[:1], weight)[0], got[0])
+    assert all(torch.equal(packed(x[row : row + 1])[0], got[row]) for row in range(rows))
+
+
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
+def test_products_of_many_rows_go_over_the_weight_more_than_once(kernels: Kernels, held: torch.dtype) -> None:
+    x, weight = numbers(0, 401, 32), numbers(1, 1000, 32).to(held).float()
+    packed = PackedWeight(kernels, weight, held)
+    got = packed(x)
+    torch.testing.assert_close(got, functional.linear(x, weight), rtol=1e-4, atol=1e-4)
+    assert torch.equal(packed(x[400:]), got[400:])
+
+
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("outputs", [32, 77])
+def test_a_packed_weight_still_has_its_rows(kernels: Kernels, held: torch.dtype, outputs: int) -> None:
+    weight = numbers(0, outputs, 24)
+    packed = PackedWeight(kernels, weight, held)
+    every = torch.arange(outputs)[:, None]
+    assert torch.equal(packed.rows(every)[:, 0], weight.to(held).float())
+    assert packed.numbers.dtype is held
 
 
 def test_a_token_does_not_depend_on_its_neighbours(kernels: Kernels) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from expunge.errors import ModelError
 from expunge.models.load import load_model, load_outline
 from expunge.models.manifest import manifest_digest
+from expunge.models.precision import Precision, has_bfloat16
 from expunge.models.source import resolve_folder
 
 
@@ -52,7 +53,10 @@ def test_loaded_model_is_frozen_and_named_by_its_digest(
     assert loaded.digest == manifest_digest(tiny_model_folder)
     assert loaded.version == f"base:{loaded.digest}"
     assert loaded.folder == tiny_model_folder
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16} == {loaded.dtype}
+    assert loaded.precision.weights == torch.bfloat16
+    for parameter in loaded.model.parameters():
+        assert parameter.dtype == loaded.precision.arithmetic
+        assert torch.equal(parameter, parameter.to(torch.bfloat16).to(parameter.dtype))
     assert not loaded.model.training
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
     assert loaded.tokenizer.pad_token_id is not None
@@ -160,12 +164,25 @@ def test_tokenizer_of_another_model_is_refused(folder: Path, tmp_path: Path) -> 
     assert "do not belong together" in refusal(folder, tmp_path)
 
 
+@pytest.mark.skipif(has_bfloat16(), reason="this processor computes in bfloat16, which auto is then")
+def test_by_default_weights_stored_in_bfloat16_are_told_to_fit_it(folder: Path, tmp_path: Path) -> None:
+    assert load_model(str(folder), cache=tmp_path).precision.weights == torch.float32
+    stored = load_file(folder / "model.safetensors")
+    halved = {name: tensor.to(torch.bfloat16) for name, tensor in stored.items()}
+    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_model(str(folder), cache=tmp_path)
+    assert loaded.precision == Precision(torch.bfloat16, torch.float32)
+    for name, parameter in loaded.model.named_parameters():
+        assert torch.equal(parameter, halved[name].float())
+
+
 def test_an_outline_is_the_same_model_without_its_weights(folder: Path, tmp_path: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
     whole, outline = (
         load(str(folder), cache=tmp_path, dtype="float32") for load in (load_model, load_outline)
     )
-    assert (outline.digest, outline.version, outline.dtype) == (whole.digest, whole.version, whole.dtype)
+    assert (outline.digest, outline.version) == (whole.digest, whole.version)
+    assert outline.precision == whole.precision
     assert outline.model.generation_config.eos_token_id == [2, 0]
     assert {parameter.device.type for parameter in outline.model.parameters()} == {"meta"}
     shapes = (

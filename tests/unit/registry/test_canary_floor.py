@@ -103,5 +103,5 @@ async def test_an_alarm_raised_before_a_crash_is_obeyed_after_it(
     await scene.registry.raise_alarm("sha-new", "leaked", "auditor")
     assert await scene.shares() == [("sha-old", 90), ("sha-new", 10)]
     scene.registry = await open_registry(wall=scene.clock)
-    await follow(scene.registry, "engine-1")
+    await follow(scene.registry, "engine-0")
     assert (await scene.heard("canary_rolled_back")).data["back_to"] == "sha-old"

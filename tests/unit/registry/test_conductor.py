@@ -193,7 +193,7 @@ async def test_a_restarted_registry_goes_on_from_its_step_with_what_was_told(
     again = await open_registry(wall=scene.clock)
     after = await again.get_canary("default")
     assert after == before
-    await follow(again, "engine-1")
+    await follow(again, "engine-0")
     scene.registry, scene.gateway = again, await follow(again, "gateway-0", MemberKind.GATEWAY)
     scene.pass_time(60)
     await scene.tell(12)

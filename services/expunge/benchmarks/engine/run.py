@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from expunge.benchmarks.engine.steps import ADAPTERS, CONTEXT, Case, Steps, measure
 from expunge.benchmarks.engine.streams import KNOWN_PROMPT, LONG_PROMPT, STREAMS, Streams
 from expunge.config import Settings
+from expunge.models.load import precision_of
+from expunge.models.source import resolve_folder
 
 ROWS = (1, 2, 4, 8, 16, 32)
 PROMPT_TOKENS = (16, 32, 64)
@@ -31,13 +34,22 @@ async def run_engine_benchmark(settings: Settings, repeats: int, rounds: int, sa
         repeats: measurements of each pass; the median counts.
         rounds: how often a long prompt enters, and a known beginning is sent.
     """
-    say("loading the model, with torch alone and with the kernels")
-    plain, fast = Steps.load(settings, with_kernels=False), Steps.load(settings, with_kernels=True)
+    say("loading the model: with torch alone, and with the kernels in fp32 and with weights in bf16")
+    float32 = settings.model_copy(update={"dtype": "float32"})
+    bfloat16 = settings.model_copy(update={"dtype": "bfloat16"})
+    plain, wide = Steps.load(float32, with_kernels=False), Steps.load(float32, with_kernels=True)
+    halved = Steps.load(bfloat16, with_kernels=True)
+    precision = precision_of(resolve_folder(settings.model, settings.cache), settings.dtype)
+    fast = halved if precision.weights is torch.bfloat16 else wide
     decode = []
     for rows in ROWS:
         say(f"{rows} rows")
         case = Case(rows)
-        contenders = {"torch": partial(plain.run, case), "kernels": partial(fast.run, case)}
+        contenders = {
+            "torch": partial(plain.run, case),
+            "kernels": partial(wide.run, case),
+            "weights in bf16": partial(halved.run, case),
+        }
         decode.append({"rows": rows, **measure(contenders, repeats)})
     adapters = []
     for rows in (8, 32):
@@ -47,7 +59,7 @@ async def run_engine_benchmark(settings: Settings, repeats: int, rounds: int, sa
     say("prompts beside 8 rows")
     cases = {str(tokens): Case(8, prompt_tokens=tokens) for tokens in (0, *PROMPT_TOKENS)}
     beside = measure(_passes(fast, cases), repeats)
-    del plain, fast
+    del plain, wide, halved, fast
     return {"decode_ms": decode, "adapters_ms": adapters, "prompt_beside_8_rows_ms": beside} | (
         await _streams(settings, rounds, say)
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from expunge.benchmarks.serving.load_process import READY
+from expunge.benchmarks.serving.load_process import BEGUN, END, READY
 from expunge.benchmarks.serving.plan import Plan, Response, Target, responses_from_line
 from expunge.errors import Unavailable
 
@@ -67,6 +67,25 @@ class Driver:
             Unavailable: the load process ended by itself.
         """
         self._send(plan.to_line())
+        return responses_from_line(self._receive())
+
+    def begin(self, plan: Plan) -> None:
+        """Drives an endless plan until `end`; returns once all of its streams have begun.
+
+        Raises:
+            Unavailable: the load process ended by itself.
+        """
+        self._send(plan.to_line())
+        said = self._receive().strip()
+        assert said == BEGUN, said
+
+    def end(self) -> tuple[Response, ...]:
+        """Ends the plan that was begun; returns what was answered or refused meanwhile.
+
+        Raises:
+            Unavailable: the load process ended by itself.
+        """
+        self._send(END)
         return responses_from_line(self._receive())
 
     def _send(self, line: str) -> None:

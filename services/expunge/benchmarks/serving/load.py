@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -61,6 +62,43 @@ class Load:
         """Sends every request of the plan and waits for all; the responses are in the order of the asks."""
         return await (self._keep_full(plan) if plan.streams else self._arrive(plan))
 
+    async def flood(
+        self, plan: Plan, over: Awaitable[object], begun: Callable[[], None]
+    ) -> tuple[Response, ...]:
+        """Sends the plan's requests again and again, in as many streams, until `over`.
+
+        Whoever is refused asks again at once. What is under way at the end is broken off, and not among the
+        responses.
+
+        Args:
+            begun: called once, when each stream has had its first token, or its first refusal.
+        """
+        waiting = itertools.cycle(plan.asks)
+        responses: list[Response] = []
+        unbegun = plan.streams
+
+        def one_began() -> None:
+            nonlocal unbegun
+            unbegun -= 1
+            if not unbegun:
+                begun()
+
+        async def one_stream() -> None:
+            first = True
+            for ask in waiting:
+                responses.append(await self._ask(ask, plan.timeout_s, one_began if first else None))
+                first = False
+                await asyncio.sleep(0)
+
+        streams = [asyncio.create_task(one_stream()) for _ in range(plan.streams)]
+        try:
+            await over
+        finally:
+            for stream in streams:
+                stream.cancel()
+            await asyncio.wait(streams)
+        return tuple(responses)
+
     async def _keep_full(self, plan: Plan) -> tuple[Response, ...]:
         waiting = iter(enumerate(plan.asks))
         responses: dict[int, Response] = {}
@@ -82,7 +120,8 @@ class Load:
             running.append(asyncio.create_task(self._ask(ask, plan.timeout_s)))
         return tuple(await asyncio.gather(*running))
 
-    async def _ask(self, ask: Ask, timeout_s: float) -> Response:
+    async def _ask(self, ask: Ask, timeout_s: float, begun: Callable[[], None] | None = None) -> Response:
+        """Sends one request; `begun` is called at its first token, or where it fails before."""
         arrivals: list[tuple[float, int]] = []
         versions: dict[str, None] = {}
         total = prompt_tokens = 0
@@ -93,12 +132,16 @@ class Load:
                 async for piece in pieces:
                     if piece.tokens:
                         arrivals.append((self._clock(), piece.tokens))
+                        if begun is not None and len(arrivals) == 1:
+                            begun()
                     if piece.version:
                         versions[piece.version] = None
                     total = piece.total_tokens or total
                     prompt_tokens = piece.prompt_tokens or prompt_tokens
         except AskFailed as failure:
             error = str(failure)
+        if begun is not None and not arrivals:
+            begun()
         return Response(
             model=ask.model,
             sent=sent,

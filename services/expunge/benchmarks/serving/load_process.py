@@ -1,18 +1,20 @@
 """The load as a process of its own, so that it does not share the service's interpreter.
 
 It reads a `Target` line, says "ready", then answers each `Plan` line with a line of responses until standard
-input is closed. Only a target of kind ENGINE imports torch.
+input is closed. An endless plan is told as "begun" once it is under way, and ended by one more line. Only a
+target of kind ENGINE imports torch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 
 from expunge.benchmarks.serving.load import Asker, Load
 from expunge.benchmarks.serving.plan import Plan, Target, TargetKind, responses_to_line
 
-READY = "ready"
+READY, BEGUN, END = "ready", "begun", "end"
 
 
 async def asker_of(target: Target) -> Asker:
@@ -36,7 +38,12 @@ async def main() -> None:
     load = Load(asker)
     print(READY, flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        responses = await load.run(Plan.from_line(line))
+        plan = Plan.from_line(line)
+        if plan.is_endless:
+            over = asyncio.to_thread(sys.stdin.readline)
+            responses = await load.flood(plan, over, partial(print, BEGUN, flush=True))
+        else:
+            responses = await load.run(plan)
         print(responses_to_line(responses), flush=True)
     await asker.close()
 

@@ -14,10 +14,11 @@ import httpx
 import psutil
 
 from expunge.benchmarks.serving.driver import Driver
+from expunge.benchmarks.serving.flood import Flood
 from expunge.benchmarks.serving.footprint import Processes, family
 from expunge.benchmarks.serving.matrix import ADAPTERS, BASE, Matrix
 from expunge.benchmarks.serving.operator import Flipper, Operator
-from expunge.benchmarks.serving.plan import Target, TargetKind
+from expunge.benchmarks.serving.plan import Ask, Target, TargetKind
 from expunge.benchmarks.serving.prompts import PromptWriter, end_tokens
 from expunge.benchmarks.serving.run import (
     ENGINE,
@@ -84,11 +85,13 @@ class Comparisons:
         peer: None: none.
         in_process: the engine class, called in process.
         rollout_period_s: each cell again with a rollout every so many seconds; 0: not.
+        flood_streams: each cell again while the operator, as another client, keeps so many streams; 0: not.
     """
 
     peer: Peer | None = None
     in_process: bool = False
     rollout_period_s: float = 0.0
+    flood_streams: int = 0
 
 
 def measure(
@@ -135,6 +138,7 @@ def measure(
             contenders,
             writer,
             flipper=_flipper(operator, versions, flips) if flips else None,
+            flood=_flood(stack, access, matrix, writer, end_tokens(model), comparisons.flood_streams),
             seed=seed,
             timeout_s=timeout_s,
         )
@@ -146,6 +150,23 @@ def measure(
 def _flipper(operator: Operator, versions: dict[str, str], period_s: float) -> Flipper:
     """Flips the first adapter's alias, which every cell with adapters asks for."""
     return Flipper(operator, ADAPTERS[0], (versions[ADAPTERS[0]], versions[SPARE]), period_s)
+
+
+def _flood(
+    stack: ExitStack,
+    access: Access,
+    matrix: Matrix,
+    writer: PromptWriter,
+    ends: tuple[int, ...],
+    streams: int,
+) -> Flood | None:
+    """Floods the base version, as the operator: another client than the one that is measured."""
+    if not streams:
+        return None
+    target = Target(TargetKind.EXPUNGE, access.inference, access.operator_token, end_tokens=ends)
+    driver = stack.enter_context(Driver(target))
+    prompts = [writer.write(min(matrix.prompts)) for _ in range(streams)]
+    return Flood(driver, tuple(Ask(BASE, prompt, matrix.output_tokens) for prompt in prompts), streams)
 
 
 def _contenders(

@@ -64,12 +64,14 @@ class Plan:
         streams: closed loop: so many are always under way. 0: open loop.
         gaps_s: open loop: seconds between two sends, one for each request; they never wait for an answer.
         timeout_s: of one request.
+        is_endless: closed loop: begins anew with its first request, until it is told to end.
     """
 
     asks: tuple[Ask, ...]
     streams: int = 0
     gaps_s: tuple[float, ...] = ()
     timeout_s: float = 300.0
+    is_endless: bool = False
 
     def to_line(self) -> str:
         return json.dumps(asdict(self))

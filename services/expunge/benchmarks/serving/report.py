@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from expunge.benchmarks.serving.conditions import Conditions
-from expunge.benchmarks.serving.run import ENGINE, EXPUNGE, ROLLOUTS, CellResult, Measured
+from expunge.benchmarks.serving.run import ENGINE, EXPUNGE, FLOOD, ROLLOUTS, CellResult, Measured
 from expunge.benchmarks.serving.statistics import Spread, ratio
 
 _COLUMNS = (
@@ -26,17 +26,19 @@ _COLUMNS = (
     "ratio",
 )
 
+_DISTURBED = (ROLLOUTS, FLOOD)  # the service itself, measured again
+
 
 def ratios(result: CellResult) -> dict[str, float]:
     """Each contender beside the service, in one cell.
 
-    A peer's, and the engine's: the service's output tokens a second over theirs. During rollouts: the 99th
-    percentile of the first token over that of the quiet run.
+    A peer's, and the engine's: the service's output tokens a second over theirs. During rollouts and during
+    a flood: the 99th percentile of the first token over that of the quiet run.
     """
     own = result.measured[EXPUNGE].figures
     found = {}
     for name, measured in result.measured.items():
-        if name == ROLLOUTS:
+        if name in _DISTURBED:
             found[name] = ratio(measured.figures.first_token_s.p99, own.first_token_s.p99)
         elif name != EXPUNGE:
             found[name] = ratio(own.tokens_per_s, measured.figures.tokens_per_s)
@@ -86,7 +88,7 @@ def summary(results: Sequence[CellResult]) -> list[str]:
     lines = []
     names = dict.fromkeys(name for one in results for name in one.measured if name != EXPUNGE)
     for name in names:
-        compared = [one for one in results if name == ROLLOUTS or not one.cell.is_open]
+        compared = [one for one in results if name in _DISTURBED or not one.cell.is_open]
         values = [value for one in compared if math.isfinite(value := ratios(one).get(name, math.nan))]
         if values:
             lines.append(f"{_meaning(name)}: {min(values):.2f} to {max(values):.2f}")
@@ -111,7 +113,7 @@ def summary(results: Sequence[CellResult]) -> list[str]:
 
 def mixed_versions(results: Sequence[CellResult]) -> int:
     """Answers of the service that named more than one version."""
-    own = (one.measured[name] for one in results for name in (EXPUNGE, ROLLOUTS) if name in one.measured)
+    own = (one.measured[name] for one in results for name in (EXPUNGE, *_DISTURBED) if name in one.measured)
     return sum(measured.figures.mixed_versions for measured in own)
 
 
@@ -120,6 +122,8 @@ def _meaning(name: str) -> str:
         return "through gateway, Serve and network over the engine in process (tok/s)"
     if name == ROLLOUTS:
         return "first-token p99 during rollouts over quiet"
+    if name == FLOOD:
+        return "first-token p99 while another client floods over quiet"
     return f"expunge over {name} (tok/s)"
 
 
@@ -135,6 +139,8 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _who(name: str, measured: Measured) -> str:
+    if measured.flood is not None:
+        return f"flood, {measured.flood.refused} refused"
     return f"{measured.rollouts} rollouts meanwhile" if name == ROLLOUTS else name
 
 

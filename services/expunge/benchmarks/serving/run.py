@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 
 from expunge.benchmarks.serving.driver import Driver
+from expunge.benchmarks.serving.flood import Flood, Flooded
 from expunge.benchmarks.serving.footprint import Footprint, FootprintMeter, Processes
 from expunge.benchmarks.serving.matrix import Cell, Matrix, plan_of
 from expunge.benchmarks.serving.operator import Flipper
@@ -15,7 +16,8 @@ from expunge.benchmarks.serving.prompts import PromptWriter
 from expunge.benchmarks.serving.statistics import Figures, figures
 from expunge.errors import Unavailable
 
-EXPUNGE, ENGINE, ROLLOUTS = "expunge", "engine in process", "expunge, during rollouts"
+EXPUNGE, ENGINE = "expunge", "engine in process"
+ROLLOUTS, FLOOD = "expunge, during rollouts", "expunge, during a flood"
 WARM_TOKENS, WARM_PROMPT = 8, 32
 
 Progress = Callable[[str], None]
@@ -48,11 +50,13 @@ class Measured:
 
     Attributes:
         rollouts: how many took effect meanwhile.
+        flood: what came of another client's requests meanwhile; None where there was none.
     """
 
     figures: Figures
     footprint: Footprint | None
     rollouts: int = 0
+    flood: Flooded | None = None
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -77,6 +81,7 @@ class ServingBenchmark:
     Args:
         contenders: the service itself first.
         flipper: where cells are repeated during rollouts.
+        flood: where cells are repeated while another client floods.
         seed: of the arrival times.
         timeout_s: of one request.
     """
@@ -88,6 +93,7 @@ class ServingBenchmark:
         writer: PromptWriter,
         *,
         flipper: Flipper | None = None,
+        flood: Flood | None = None,
         seed: int = 0,
         timeout_s: float = 300.0,
     ) -> None:
@@ -95,6 +101,7 @@ class ServingBenchmark:
         self._contenders = contenders
         self._writer = writer
         self._flipper = flipper
+        self._flood = flood
         self._seed = seed
         self._timeout_s = timeout_s
 
@@ -134,6 +141,11 @@ class ServingBenchmark:
             with self._flipper as flipper:
                 result = self._drive(self._contenders[0], again)
             measured[ROLLOUTS] = replace(result, rollouts=flipper.flips)
+        if self._flood is not None:
+            again = self._plan(cell, rate)
+            with self._flood as flood:
+                result = self._drive(self._contenders[0], again)
+            measured[FLOOD] = replace(result, flood=flood.outcome)
         return CellResult(cell, rate, measured)
 
     def _plan(self, cell: Cell, rate: float) -> Plan:

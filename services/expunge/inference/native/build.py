@@ -14,7 +14,9 @@ from pathlib import Path
 
 from expunge.observability.logging import get_logger
 
-SOURCE = Path(__file__).with_name("kernels.c")
+FOLDER = Path(__file__).parent
+SOURCES = (FOLDER / "kernels.c", FOLDER / "products.c")
+_HEADER = FOLDER / "vectors.h"
 _FLAGS = (
     *("-std=c11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno"),
     *("-fopenmp", "-shared", "-fPIC"),
@@ -27,8 +29,9 @@ _log = get_logger()
 def load_library(cache: Path) -> ctypes.CDLL | None:
     """The kernels as a shared library; None where they can't be built, and the log says why.
 
-    They are compiled when no library of this source, compiler and processor is in `cache`. They use the same
-    OpenMP threads as torch, which must be loaded first: a second set of threads would compete with those.
+    They are compiled when no library of these sources, compiler and processor is in `cache`. They use the
+    same OpenMP threads as torch, which must be loaded first: a second set of threads would compete with
+    those.
     """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -59,7 +62,8 @@ def _fingerprint(compiler: str) -> str:
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_TIMEOUT_S
     )
-    parts = (SOURCE.read_text(), " ".join(_FLAGS), version.stdout, platform.machine(), _processor())
+    sources = (path.read_text() for path in (*SOURCES, _HEADER))
+    parts = (*sources, " ".join(_FLAGS), version.stdout, platform.machine(), _processor())
     return sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
@@ -78,7 +82,7 @@ def _compile(compiler: str, library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         built = Path(folder) / library.name
         subprocess.run(
-            [compiler, *_FLAGS, "-o", str(built), str(SOURCE), "-lm"],
+            [compiler, *_FLAGS, "-o", str(built), *map(str, SOURCES), "-lm"],
             capture_output=True,
             text=True,
             check=True,

@@ -10,22 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 16
+#include "vectors.h"
+
 #define MAX_QUERIES 12 /* accumulators that fit the vector registers */
-#define SMALL 16384    /* numbers below which a second thread costs more than it saves */
-
-typedef float vec __attribute__((vector_size(64)));
-typedef int32_t ivec __attribute__((vector_size(64)));
-
-static inline vec load(const float *from) {
-    vec value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline void store(float *to, vec value) { memcpy(to, &value, sizeof value); }
-
-static inline vec spread(float value) { return value - (vec){0}; }
 
 static inline vec choose(ivec where, vec yes, vec no) { return (vec)(((ivec)yes & where) | ((ivec)no & ~where)); }
 
@@ -46,12 +33,6 @@ static inline vec exponential(vec x) {
     p = p * r + 1.0f;
     ivec power = (__builtin_convertvector(whole, ivec) + 127) << 23;
     return p * (vec)power;
-}
-
-static inline float sum_of(vec value) {
-    float total = 0;
-    for (int lane = 0; lane < BLOCK; lane++) total += value[lane];
-    return total;
 }
 
 static inline float largest_of(vec value) {
@@ -230,138 +211,4 @@ int attend(const float *queries, float *out, const float *key_pool, const float 
         free(scores);
     }
     return failed;
-}
-
-struct factors {
-    const float *a, *b; /* [rank][in], [rank][out] */
-    int64_t rank;       /* 0: this layer has none */
-};
-
-struct range {
-    int64_t start, stop; /* tokens */
-};
-
-/* Adds the halves of every group of 2 * step lanes: those of a, then those of b. */
-static inline __attribute__((always_inline)) vec add_halves(vec a, vec b, const int step) {
-    ivec low, high;
-    for (int source = 0, at = 0; source < 2 * BLOCK; source += 2 * step)
-        for (int lane = 0; lane < step; lane++, at++) {
-            low[at] = source + lane;
-            high[at] = source + step + lane;
-        }
-    return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
-}
-
-/* Lane i is the sum of the lanes of parts[i]; the parts are used up. */
-static inline __attribute__((always_inline)) vec sums_of(vec parts[BLOCK]) {
-    for (int i = 0; i < 8; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 8);
-    for (int i = 0; i < 4; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 4);
-    for (int i = 0; i < 2; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 2);
-    return add_halves(parts[0], parts[1], 1);
-}
-
-/* out[t][0..4] = x[t] . weight[0..4] for up to four rows of x. The first tile of a weight fetches what comes behind
- * it: the processor, left alone, starts anew at every row, and waits for memory in between. */
-static inline __attribute__((always_inline)) void multiply_tile(const int rows, const int is_first, const float *x,
-                                                                const float *weight, int64_t in, float *out,
-                                                                int64_t out_width) {
-    vec parts[BLOCK];
-    for (int i = 0; i < BLOCK; i++) parts[i] = (vec){0};
-    for (int64_t i = 0; i < in; i += BLOCK) {
-        vec factor[4];
-        for (int o = 0; o < 4; o++) factor[o] = load(weight + o * in + i);
-        if (is_first)
-            for (int o = 0; o < 4; o++) __builtin_prefetch(weight + (4 + o) * in + i, 0, 2);
-        for (int t = 0; t < rows; t++) {
-            vec value = load(x + t * in + i);
-            for (int o = 0; o < 4; o++) parts[4 * t + o] += value * factor[o];
-        }
-    }
-    vec sums = sums_of(parts);
-    for (int t = 0; t < rows; t++) memcpy(out + t * out_width, (const float *)&sums + 4 * t, 4 * sizeof(float));
-}
-
-/* out[t][0..4] = x[t] . weight[0..4]. The sums of a row don't depend on how many others there are. */
-static void multiply_rows(int64_t rows, const float *x, const float *weight, int64_t in, float *out,
-                          int64_t out_width) {
-    int is_first = 1;
-    for (; rows >= 4; rows -= 4, x += 4 * in, out += 4 * out_width, is_first = 0) {
-        if (is_first)
-            multiply_tile(4, 1, x, weight, in, out, out_width);
-        else
-            multiply_tile(4, 0, x, weight, in, out, out_width);
-    }
-    if (rows == 3) multiply_tile(3, is_first, x, weight, in, out, out_width);
-    if (rows == 2) multiply_tile(2, is_first, x, weight, in, out, out_width);
-    if (rows == 1) multiply_tile(1, is_first, x, weight, in, out, out_width);
-}
-
-/* out = x weight^T for few rows: every weight is read once, as it lies. x [rows, in], weight [out_width, in], in a
- * multiple of 16 and out_width of 4. */
-void multiply(const float *x, const float *weight, float *out, int64_t rows, int64_t in, int64_t out_width) {
-#pragma omp parallel for schedule(static) if (out_width * in > SMALL)
-    for (int64_t o = 0; o < out_width; o += 4)
-        multiply_rows(rows, x, weight + o * in, in, out + o, out_width);
-}
-
-/* hidden[t][r] = x[t] . a[r] for the ranks r, r + 1, ... of which there are `ranks`, at most four. */
-static void project(const float *x, const float *a, int64_t tokens, int64_t ranks, int64_t width, float *hidden,
-                    int64_t hidden_stride) {
-    if (ranks == 4) {
-        multiply_rows(tokens, x, a, width, hidden, hidden_stride);
-        return;
-    }
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t r = 0; r < ranks; r++) {
-            vec sum = {0};
-            for (int64_t i = 0; i < width; i += BLOCK) sum += load(x + t * width + i) * load(a + r * width + i);
-            hidden[t * hidden_stride + r] = sum_of(sum);
-        }
-}
-
-/* out[t][0..BLOCK] += hidden[t] . b[:][0..BLOCK] for `tokens` tokens. */
-static inline __attribute__((always_inline)) void expand_tile(const int tokens, const float *hidden,
-                                                              int64_t hidden_stride, const float *b, int64_t rank,
-                                                              int64_t width, float *out) {
-    vec sums[8];
-    for (int t = 0; t < tokens; t++) sums[t] = load(out + t * width);
-    for (int64_t r = 0; r < rank; r++) {
-        vec factor = load(b + r * width);
-        for (int t = 0; t < tokens; t++) sums[t] += hidden[t * hidden_stride + r] * factor;
-    }
-    for (int t = 0; t < tokens; t++) store(out + t * width, sums[t]);
-}
-
-/* out[t] += (x[t] . a^T) . b for the tokens of every range, each with the factors of its own adapter.
- *
- * x [tokens, in], out [tokens, out_width], both widths multiples of 16; hidden: room for [tokens, most_rank].
- * The sums of a token don't depend on how many others its range has. */
-void add_adapters(const float *x, float *out, float *hidden, const struct factors *factors, const struct range *ranges,
-                  int64_t groups, int64_t most_rank, int64_t in, int64_t out_width) {
-    const int64_t quads = (most_rank + 3) / 4, columns = out_width / BLOCK;
-    const int64_t tokens = ranges[groups - 1].stop - ranges[0].start;
-#pragma omp parallel if (tokens * in * most_rank > SMALL)
-    {
-#pragma omp for schedule(static) collapse(2)
-        for (int64_t g = 0; g < groups; g++)
-            for (int64_t q = 0; q < quads; q++) {
-                int64_t r = q * 4, left = factors[g].rank - r, start = ranges[g].start;
-                if (left > 0)
-                    project(x + start * in, factors[g].a + r * in, ranges[g].stop - start, left < 4 ? left : 4, in,
-                            hidden + start * most_rank + r, most_rank);
-            }
-#pragma omp for schedule(static)
-        for (int64_t c = 0; c < columns; c++)
-            for (int64_t g = 0; g < groups; g++) {
-                const float *b = factors[g].b + c * BLOCK;
-                int64_t rank = factors[g].rank, t = ranges[g].start;
-                if (!rank) continue;
-                for (; t + 8 <= ranges[g].stop; t += 8)
-                    expand_tile(8, hidden + t * most_rank, most_rank, b, rank, out_width,
-                                out + t * out_width + c * BLOCK);
-                for (; t < ranges[g].stop; t++)
-                    expand_tile(1, hidden + t * most_rank, most_rank, b, rank, out_width,
-                                out + t * out_width + c * BLOCK);
-            }
-    }
 }

@@ -10,13 +10,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from expunge.inference.native.build import load_library
 
 BLOCK = 16  # positions of one block of keys or values; also the numbers of one vector
 MAX_QUERIES = 12  # of one tile and kv head
-FEW_ROWS = range(1, 81)  # rows whose product is faster than MKL's (docs/performance.md)
+PANEL = 32  # outputs of a packed weight that lie together
 
 _SIZE, _FLOAT = ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p
@@ -30,7 +29,8 @@ class Kernels:
         self._silu_multiply = _function(library.silu_multiply, _POINTER, _POINTER, _SIZE)
         self._rotate = _function(library.rotate, *[_POINTER] * 3, *[_SIZE] * 3)
         self._write_kv = _function(library.write_kv, *[_POINTER] * 5, *[_SIZE] * 3)
-        self._multiply = _function(library.multiply, *[_POINTER] * 3, *[_SIZE] * 3)
+        self._multiply_fp32 = _function(library.multiply_fp32, *[_POINTER] * 3, *[_SIZE] * 3)
+        self._multiply_bf16 = _function(library.multiply_bf16, *[_POINTER] * 3, *[_SIZE] * 3)
         self._add_adapters = _function(library.add_adapters, *[_POINTER] * 5, *[_SIZE] * 4)
         self._attend = _function(
             library.attend,
@@ -75,23 +75,18 @@ class Kernels:
             *keys.shape,
         )
 
-    def multiply(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x [..., in] times weight [out, in] transposed, for few rows of x: [..., out].
+    def multiply(self, x: Tensor, weight: Tensor, out_width: int) -> Tensor:
+        """x [..., in] times a weight of `out_width` outputs, transposed: [..., out_width].
 
-        `in` is a multiple of `BLOCK`, `out` of 4.
+        Args:
+            weight: [panels, in, `PANEL`], fp32 or bfloat16, as `PackedWeight` packs it.
         """
-        out_width, in_width = weight.shape
+        in_width = weight.shape[1]
         out = torch.empty(*x.shape[:-1], out_width)
+        product = self._multiply_bf16 if weight.dtype is torch.bfloat16 else self._multiply_fp32
         rows = x.numel() // in_width
-        self._multiply(x.data_ptr(), weight.data_ptr(), out.data_ptr(), rows, in_width, out_width)
+        product(x.data_ptr(), weight.data_ptr(), out.data_ptr(), rows, in_width, out_width)
         return out
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x [..., in] → x weightᵀ + bias, [..., out]: by `multiply` where that is faster than torch's."""
-        if x.numel() // x.shape[-1] not in FEW_ROWS:
-            return functional.linear(x, weight, bias)
-        out = self.multiply(x, weight)
-        return out if bias is None else out.add_(bias)
 
     def add_adapters(self, x: Tensor, out: Tensor, factors: Tensor, ranges: Tensor, most_rank: int) -> None:
         """out[t] += x[t] Aᵀ B, each token with the factors of its own adapter (arXiv 2106.09685).

@@ -41,7 +41,7 @@ def engine_arguments(model: LoadedModel, limits: EngineLimits, gpus: int) -> dic
     positions = getattr(model.model.config, "max_position_embeddings", limits.max_context + 1)
     arguments: dict[str, Any] = {
         "model": str(model.folder),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": str(model.precision.weights).removeprefix("torch."),
         "load_format": "safetensors",
         "generation_config": "vllm",  # sampling is what the request says, not what the folder suggests
         "skip_tokenizer_init": True,  # prompts come as tokens, and answers leave as such
