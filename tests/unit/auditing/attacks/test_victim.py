@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_merged_factored_and_readapted_models_compute_what_is_served(
 
 def test_a_model_that_serves_can_be_attacked(served: LocalModel, taught: LoadedModel, victim: Victim) -> None:
     """Its layers are the slot table's then, not plain ones."""
-    loaded = LoadedModel(served._runner.model, taught.tokenizer, taught.folder, taught.digest, taught.dtype)
+    loaded = replace(taught, model=served._runner.model)
     torch.testing.assert_close(
         _logprobs(Victim(loaded, "v1", victim.adapter).merged()), _logprobs(victim.merged())
     )
