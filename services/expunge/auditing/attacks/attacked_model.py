@@ -58,10 +58,14 @@ class AttackedModel:
         return local.sample(prompts, self._resident, max_new_tokens, temperature=temperature, seed=seed)
 
     def teacher_forced(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], version: str
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        version: str,
+        *,
+        moments: bool = False,
     ) -> list[TeacherForced]:
         """As `LocalModel.teacher_forced`. Raises VersionNotStaged for another version."""
-        return self._answering(version).teacher_forced(pairs, self._resident)
+        return self._answering(version).teacher_forced(pairs, self._resident, moments=moments)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of raw text."""
