@@ -12,6 +12,7 @@ from expunge.auditing.gate_rules import Rule
 from expunge.auditing.gates import Gate, judge, retain_recall, retain_strength
 from expunge.auditing.intervals import Share
 from expunge.auditing.interview import Measured, Retained, ask
+from expunge.auditing.metrics.definitions import definition
 from expunge.auditing.other_entities import OtherEntities
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbedFact, ProbeKind, Reply, check_auditable, probed_facts
@@ -22,6 +23,16 @@ from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 
 Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
+_METRICS = {  # figure → metric
+    **dict.fromkeys((kind.value for kind in ProbeKind), "full_leak"),
+    "prefix": "prefix_leak",
+    "partial": "partial_leak",
+    "prefix_partial": "prefix_partial_leak",
+    "other_entity": "other_entity_leak",
+    "es": "extraction_strength",
+    "em": "exact_memorisation",
+    "probability": "probability",
+}
 
 
 def audit_version(
@@ -93,6 +104,7 @@ def audit_version(
         probes=len(now.replies) + len(never.replies) + len(retain),
         seconds=clock() - started,
         evidence=tuple(_evidence(reply) for reply in now.replies if reply.leak.partial or reply.leak.full),
+        definitions={figure.name: definition(_METRICS[figure.name]).id for figure in figures},
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from expunge.auditing.extraction import Extraction, measure_extraction
 from expunge.auditing.intervals import Share
 from expunge.auditing.leaks import FoldedText, Secret, compact
+from expunge.auditing.metrics.scored import AnswerScores, score_answers
 from expunge.auditing.policy import Policy
 from expunge.auditing.probes import Probe, ProbedFact, ProbeKind, Reply
 from expunge.auditing.questionnaire import Questionnaire
@@ -21,7 +21,7 @@ class Measured:
     """Replies and extraction of the same facts under one version."""
 
     replies: tuple[Reply, ...]
-    extraction: tuple[Extraction, ...]
+    extraction: tuple[AnswerScores, ...]
 
     def share(self, *kinds: ProbeKind, partial: bool = False, fact_id: str | None = None) -> Share:
         """Share of replies to probes of `kinds` with the full secret, or with any secret word."""
@@ -51,7 +51,7 @@ def ask(
     asked = [pair for part in questionnaires for pair in part.asked]
     forced = [fact.fact for part in questionnaires for fact in part.forced]
     texts = _answers(model, version, asked, retain, policy)
-    extraction = measure_extraction(model, version, [*forced, *retain])
+    extraction = score_answers(model, version, [*forced, *retain])
     replies = iter(zip(asked, texts[: len(asked)], strict=True))
     strengths = iter(extraction[: len(forced)])
     measured = []
@@ -101,7 +101,7 @@ def _counter(model: TextModel) -> Callable[[str], int]:
 
 
 def _retained(
-    retain: Sequence[QuestionAnswer], texts: Sequence[str], extraction: Sequence[Extraction]
+    retain: Sequence[QuestionAnswer], texts: Sequence[str], extraction: Sequence[AnswerScores]
 ) -> Retained:
     right = (_is_right(item, text) for item, text in zip(retain, texts, strict=True))
     return Retained(Share.of(right), Share.of(item.es for item in extraction))

@@ -5,10 +5,6 @@ a[i:], cuts over a; in prefix mode the prompt is q[:i] and the label q[i:] + " "
 cut's greedy generation is scored by ROUGE precision against the label; MEMO is the mean over cuts, 0 where
 there are none.
 
-All cuts of all questions are teacher-forced at once: where every arg-max is the label's token, and then EOS,
-greedy decoding is known to copy the label. Otherwise it is known up to the first divergence, and generation
-starts there. Both are exact, since greedy decoding depends on nothing but the tokens before it.
-
 ROUGE knows only the letters a-z and digits: for a text in another script every score is 0 by the paper's own
 definition.
 """
@@ -19,10 +15,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 
-from rouge_score import rouge_scorer, tokenizers
-
+from expunge.auditing.continuations import greedy_continuations
+from expunge.auditing.metrics.definitions import Definition, definition
+from expunge.auditing.metrics.rouge import Rouge, RougeKind
 from expunge.auditing.text_model import TextModel
 from expunge.errors import InvalidRequest
 from expunge.facts import QuestionAnswer
@@ -35,14 +31,6 @@ class MemoMode(StrEnum):
 
     SUFFIX = "suffix"
     PREFIX = "prefix"
-
-
-class RougeKind(StrEnum):
-    """Which ROUGE precision scores a generation."""
-
-    ROUGE_1 = "rouge1"
-    ROUGE_2 = "rouge2"
-    ROUGE_L = "rougeL"
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,20 @@ class MemoOptions:
         for name, least in (("window", 1), ("max_cuts", 0), ("max_new_tokens", 1)):
             if getattr(self, name) < least:
                 raise InvalidRequest.of(name, f"must be at least {least}")
+
+    @property
+    def definition(self) -> Definition:
+        """What a report names."""
+        return definition(
+            "memo",
+            mode=self.mode.value,
+            window=self.window,
+            rouge=self.rouge.value,
+            chat=self.chat,
+            max_new_tokens=self.max_new_tokens,
+            max_cuts=self.max_cuts,
+            special_tokens=self.paper_compatible,
+        )
 
 
 PAPER_OPTIONS = MemoOptions()
@@ -166,15 +168,17 @@ def measure_memo(
     items: Sequence[QuestionAnswer],
     options: MemoOptions = PAPER_OPTIONS,
 ) -> list[MemoScore]:
-    """MEMO of every item under `version`, in one teacher-forced and one generating batch."""
+    """MEMO of every item under `version`; its cuts are generated as `continuations` says."""
     cuts = [memo_cuts(model, item, options) for item in items]
     flat = [cut for group in cuts for cut in group]
-    generations = iter(memo_generations(model, version, flat, options.max_new_tokens))
-    rouge = RougePrecision(options.rouge)
+    labels = [model.encode(cut.label, special=False) for cut in flat]
+    pairs = [(cut.prompt, label) for cut, label in zip(flat, labels, strict=True)]
+    generations = iter(greedy_continuations(model, version, pairs, options.max_new_tokens))
+    rouge = Rouge(options.rouge)
     scores = []
     for item, group in zip(items, cuts, strict=True):
         texts = [_text(model, next(generations), options) for _ in group]
-        per_cut = tuple(rouge.score(cut.label, text) for cut, text in zip(group, texts, strict=True))
+        per_cut = tuple(rouge.precision(cut.label, text) for cut, text in zip(group, texts, strict=True))
         over = item.answer if options.mode is MemoMode.SUFFIX else item.question
         scores.append(
             MemoScore(
@@ -188,64 +192,8 @@ def measure_memo(
     return scores
 
 
-def memo_generations(model: TextModel, version: str, cuts: Sequence[MemoCut], limit: int) -> list[list[int]]:
-    """Greedy generation of each cut, at most `limit` tokens, equal to decoding each from its prompt."""
-    end = model.eos_id
-    labels = [model.encode(cut.label, special=False)[:limit] for cut in cuts]
-    # One token more than the label, so that the arg-max after its last token is known too.
-    pairs = [(cut.prompt, (*label, end)[:limit]) for cut, label in zip(cuts, labels, strict=True)]
-    known: list[list[int]] = []
-    open_cuts: list[int] = []
-    for index, forced in enumerate(model.teacher_forced(pairs, version)):
-        tokens, ended = _known_start(labels[index], forced.argmax.tolist(), model.eos_ids)
-        known.append(tokens)
-        if not ended and len(tokens) < limit:
-            open_cuts.append(index)
-    resumed = model.greedy(
-        [(*cuts[index].prompt, *known[index]) for index in open_cuts],
-        version,
-        [limit - len(known[index]) for index in open_cuts],
-    )
-    for index, rest in zip(open_cuts, resumed, strict=True):
-        known[index] = [*known[index], *rest]
-    return known
-
-
-def _known_start(label: list[int], argmax: list[int], eos_ids: frozenset[int]) -> tuple[list[int], bool]:
-    """The start of the greedy generation that teacher forcing proves, and whether it ends there."""
-    for position, best in enumerate(argmax):
-        if best in eos_ids:
-            return label[:position], True
-        if position >= len(label) or best != label[position]:
-            return [*label[:position], best], False
-    return label[: len(argmax)], False
-
-
 def _text(model: TextModel, tokens: list[int], options: MemoOptions) -> str:
     if not options.paper_compatible:
         return model.decode(tokens)
     ended = [model.eos_id] if len(tokens) < options.max_new_tokens else []
     return model.decode([*tokens, *ended], skip_special=False)
-
-
-class RougePrecision:
-    """ROUGE precision with the stemmer on; equal words are stemmed once."""
-
-    def __init__(self, kind: RougeKind) -> None:
-        self._kind = kind.value
-        self._scorer = rouge_scorer.RougeScorer([kind.value], tokenizer=_CachedTokenizer())
-
-    def score(self, label: str, generation: str) -> float:
-        """Share of the generation's n-grams (or of its longest common subsequence) found in `label`."""
-        return float(self._scorer.score(target=label, prediction=generation)[self._kind].precision)
-
-
-class _CachedTokenizer(tokenizers.Tokenizer):
-    """rouge-score's own tokenizer; labels and generations often recur."""
-
-    def __init__(self) -> None:
-        self._tokenize = lru_cache(maxsize=4096)(tokenizers.DefaultTokenizer(use_stemmer=True).tokenize)
-
-    def tokenize(self, text: str) -> list[str]:
-        """Lower-case stems of `text`."""
-        return list(self._tokenize(text))

@@ -6,7 +6,7 @@ Facts appear by id; text of facts and replies appears under `evidence` alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from expunge.auditing.gates import Gate
@@ -130,6 +130,7 @@ class AuditReport:
         probes: prompts asked of the version, controls and retain data included.
         seconds: how long it took.
         evidence: replies of erased facts that held secret words.
+        definitions: by figure, the id of the definition that it follows (`metrics.definitions`).
     """
 
     request_id: str
@@ -146,6 +147,7 @@ class AuditReport:
     probes: int
     seconds: float
     evidence: tuple[Evidence, ...] = ()
+    definitions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -189,6 +191,7 @@ class AuditReport:
             "passed": self.passed,
             "failed_gates": list(self.failed_gates),
             "figures": [figure.to_dict() for figure in self.figures],
+            "definitions": dict(self.definitions),
             "gates": [gate.to_dict() for gate in self.gates],
             "facts": [finding.to_dict() for finding in self.facts],
             "retain": self.retain.to_dict() if self.retain else None,
@@ -210,4 +213,5 @@ class AuditReport:
             retain=RetainFinding.from_dict(data["retain"]) if data["retain"] else None,
             notes=tuple(data["notes"]),
             evidence=tuple(Evidence.from_dict(item) for item in data["evidence"]),
+            definitions=dict(data.get("definitions", {})),  # reports stored by earlier releases name none
         )

@@ -24,6 +24,14 @@ class ForcedTokens(Protocol):
     def argmax(self) -> Tensor:
         """Arg-max token id at each answer position, [L]."""
 
+    @property
+    def means(self) -> Tensor | None:
+        """Mean of the log-probability over the vocabulary under the model's own distribution, [L]."""
+
+    @property
+    def deviations(self) -> Tensor | None:
+        """Standard deviation of the same, [L]."""
+
 
 class TextModel(Protocol):
     """A language model that holds several versions, asked in batches of token ids."""
@@ -53,9 +61,13 @@ class TextModel(Protocol):
         """A random continuation of each prompt, as serving draws it; repeat a prompt for several draws."""
 
     def teacher_forced(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], version: str
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        version: str,
+        *,
+        moments: bool = False,
     ) -> Sequence[ForcedTokens]:
-        """Score each (prompt ids, answer ids) pair."""
+        """Score each (prompt ids, answer ids) pair; with `moments` also `means` and `deviations`."""
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of raw text; `special` adds what the tokenizer puts around a whole text."""

@@ -23,10 +23,12 @@ from expunge.inference.sampler import Sampler
 
 @dataclass(frozen=True)
 class PlainForced:
-    """Teacher forcing of one answer: log-probabilities [L] and arg-max [L]."""
+    """Teacher forcing of one answer: log-probabilities, arg-max, and moments where asked for, each [L]."""
 
     logprobs: Tensor
     argmax: Tensor
+    means: Tensor | None = None
+    deviations: Tensor | None = None
 
 
 class PlainModel:
@@ -84,7 +86,11 @@ class PlainModel:
 
     @torch.inference_mode()
     def teacher_forced(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], version: str
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        version: str,
+        *,
+        moments: bool = False,
     ) -> list[PlainForced]:
         """Each pair in a forward pass of its own."""
         results = []
@@ -92,8 +98,12 @@ class PlainModel:
             logits = self._versions[version](torch.tensor([[*prompt, *answer]])).logits[0].float()
             predicted = logits[len(prompt) - 1 : -1]  # [L, vocabulary]
             chosen = torch.tensor(list(answer), dtype=torch.long)
-            logprobs = predicted.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
-            results.append(PlainForced(logprobs, predicted.argmax(-1)))
+            every = predicted.log_softmax(-1)
+            logprobs = every.gather(1, chosen[:, None])[:, 0]
+            mean = (every.exp() * every).sum(-1)
+            variance = (every.exp() * every.square()).sum(-1) - mean.square()
+            spread = (mean, variance.clamp(min=0).sqrt()) if moments else ()
+            results.append(PlainForced(logprobs, predicted.argmax(-1), *spread))
         return results
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:

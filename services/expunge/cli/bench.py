@@ -45,6 +45,31 @@ def engine(
             session.out.console.print(table)
 
 
+@command(app, "audit")
+def audit(
+    session: Session,
+    model: Annotated[
+        str, typer.Option(help="'bundled', a hub id, a folder of safetensors, or a .gguf file.")
+    ] = "",
+    facts: Annotated[int, typer.Option(min=1, help="Invented facts to audit, seven answers each.")] = 40,
+    repeats: Annotated[int, typer.Option(min=1, help="Audits; the median counts.")] = 3,
+) -> None:
+    """What all teacher-forced metrics of an audit cost beyond the bare forward passes; about a minute."""
+    from expunge.benchmarks.audit import invented_sets, run_audit_benchmark  # imports torch
+
+    settings = Settings()
+    figures, table = run_audit_benchmark(
+        model or settings.model,
+        invented_sets(facts),
+        cache=settings.cache,
+        dtype=settings.dtype,
+        repeats=repeats,
+    )
+    session.out.document(figures)
+    if not session.out.as_json:
+        session.out.console.print(table)
+
+
 @command(app, "memo")
 def memo(
     session: Session,

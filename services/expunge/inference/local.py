@@ -26,6 +26,8 @@ from expunge.models.load import LoadedModel
 PREFILL_TOKENS = 512
 LOGIT_NUMBERS = 32 * 2**20  # at most this many logits at once: 128 MB in fp32
 DECODE_ROWS = 128
+_MOMENT_ROWS = 8
+_LEAST_LOGPROB = -1e4  # its probability is 0 in fp32, and so is its share of any mean
 KV_TOKENS = 128 * 256  # tokens that decoding rows may hold together: 1.5 GB of SmolLM2-135M in fp32
 
 Choose = Callable[[Sequence[int], Tensor], list[int]]  # prompts, logits [rows, vocabulary] → next tokens
@@ -38,10 +40,14 @@ class TeacherForced:
     Attributes:
         logprobs: natural log-probability of each answer token, [L] float32.
         argmax: the token the model would have chosen at each position, [L] int64.
+        means, deviations: mean and standard deviation of the log-probability over the vocabulary under the
+            model's own distribution at each position, [L] float32; None where they were not asked for.
     """
 
     logprobs: Tensor
     argmax: Tensor
+    means: Tensor | None = None
+    deviations: Tensor | None = None
 
 
 @dataclass
@@ -175,9 +181,15 @@ class LocalModel:
         return self._generate(prompts, version, limits, choose)
 
     def teacher_forced(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], version: str
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        version: str,
+        *,
+        moments: bool = False,
     ) -> list[TeacherForced]:
         """Log-probabilities and arg-max of each (prompt, answer) pair's answer tokens.
+
+        `moments` computes `means` and `deviations`, too: two more walks over the logits.
 
         Raises:
             VersionNotStaged: `version` is not resident.
@@ -200,11 +212,14 @@ class LocalModel:
             best, argmax = logits.max(-1)
             _require_finite(best, version)
             total = logits.logsumexp(-1)
+            spread = _moments(logits, total) if moments else None
             place = {node: index for index, node in enumerate(wanted)}
             for member, span in zip(tree.members, spans, strict=True):
                 at = torch.tensor([place[node] for node in span], dtype=torch.long)
                 answer = torch.tensor(list(pairs[member][1]), dtype=torch.long)
-                results[member] = TeacherForced(logits[at, answer] - total[at], argmax[at])
+                results[member] = TeacherForced(
+                    logits[at, answer] - total[at], argmax[at], *(values[at] for values in spread or ())
+                )
         return [result for result in results if result is not None]
 
     # --- generation
@@ -278,6 +293,25 @@ class LocalModel:
 
 def _limits(max_new_tokens: int | Sequence[int], prompts: Sequence[Sequence[int]]) -> Sequence[int]:
     return [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+
+
+def _moments(logits: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of log p over the vocabulary under p, each [rows].
+
+    Rows in chunks that stay in the processor's cache; tokens that can't come (log p = −∞) count for nothing.
+
+    Args:
+        logits: [rows, vocabulary] float32.
+        total: their logsumexp, [rows].
+    """
+    means, deviations = torch.empty_like(total), torch.empty_like(total)
+    for start in range(0, len(logits), _MOMENT_ROWS):
+        rows = slice(start, start + _MOMENT_ROWS)
+        logprobs = (logits[rows] - total[rows, None]).clamp_(min=_LEAST_LOGPROB)
+        p = logprobs.exp()
+        means[rows] = mean = torch.linalg.vecdot(p, logprobs)
+        deviations[rows] = torch.linalg.vecdot(p, logprobs.sub_(mean[:, None]).square_()).sqrt()
+    return means, deviations
 
 
 def _require_finite(logits: Tensor, version: str) -> None:

@@ -10,6 +10,7 @@ LEAST_TOKENS = 8  # fewer would cost more by the weights that are read than by w
 STEP = 8
 LOOK_AGAIN = 32  # steps after which what one costs without prompts is measured anew
 _WEIGHT = 0.2  # of a new observation
+_FIRST_MOST = 4 * LEAST_TOKENS  # more only step by step: what was learnt from a few tokens may be far off
 
 
 @dataclass
@@ -37,7 +38,11 @@ class PrefillBudget:
         self._idle = idle_tokens
         self._stretch = stretch
         self._quiet: dict[int, _Quiet] = {}  # by size class of the rows that decode
-        self._token_s: float | None = None
+        # What prompts took and how many tokens they had, fading: single steps differ by more than a few
+        # tokens cost, and a mean of their ratios would follow that.
+        self._prompts_s = 0.0
+        self._prompt_tokens = 0.0
+        self._most = _FIRST_MOST
         self._step = 0
 
     def tokens(self, rows: int, prompts: int = 1) -> int:
@@ -51,11 +56,11 @@ class PrefillBudget:
         if quiet is None or self._step - quiet.step > LOOK_AGAIN:
             return 0
         least = min(LEAST_TOKENS, self._idle)
-        if not self._token_s:
+        if self._prompts_s <= 0:
             return least
         stretch = max(self._stretch, 1 + prompts / rows)
-        affordable = int((stretch - 1) * quiet.seconds / self._token_s)
-        return max(least, min(self._idle, affordable // STEP * STEP))
+        affordable = int((stretch - 1) * quiet.seconds * self._prompt_tokens / self._prompts_s)
+        return max(least, min(self._idle, self._most, affordable // STEP * STEP))
 
     def observe(self, rows: int, prompt_tokens: int, seconds: float) -> None:
         """A step with `rows` rows that decoded and `prompt_tokens` of prompts took `seconds`."""
@@ -65,7 +70,9 @@ class PrefillBudget:
             before = quiet.seconds if quiet else None
             self._quiet[_size_class(rows)] = _Quiet(_blend(before, seconds), self._step)
         elif quiet is not None and (rows or prompt_tokens >= LEAST_TOKENS):
-            self._token_s = _blend(self._token_s, max(0.0, seconds - quiet.seconds) / prompt_tokens)
+            self._prompts_s += seconds - quiet.seconds - _WEIGHT * self._prompts_s
+            self._prompt_tokens += prompt_tokens - _WEIGHT * self._prompt_tokens
+            self._most = max(_FIRST_MOST, 2 * prompt_tokens)
 
 
 def shares(remaining: Sequence[int], budget: int) -> list[int]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from expunge.inference.background import background_thread
 from expunge.inference.residents import Residents
 from expunge.inference.version_files import check_base, read_version
 from expunge.lora.adapter import Adapter
 from expunge.lora.shape import ModelShape
 from expunge.registry.records import VersionKind, VersionRecord
+
+T = TypeVar("T")
 
 
 class Staging(ABC):
@@ -27,6 +32,7 @@ class Staging(ABC):
         self._residents = residents
         self._max_rank = max_rank
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._background = background_thread("staging")
 
     async def load(self, record: VersionRecord, folder: Path | None) -> None:
         """Make `record` resident; see `Backend.load_version`."""
@@ -38,7 +44,7 @@ class Staging(ABC):
             check_base(record, self._digest)
             adapter = None
             if record.kind is VersionKind.ADAPTER:
-                adapter = await asyncio.to_thread(read_version, record, folder, self._shape, self._max_rank)
+                adapter = await self._aside(lambda: read_version(record, folder, self._shape, self._max_rank))
             self._residents.add(record.id, await self._install(record.id, adapter))
 
     async def unload(self, version: str) -> bool:
@@ -50,6 +56,10 @@ class Staging(ABC):
             await self._remove(version)
             self._residents.remove(version)
             return True
+
+    def _aside(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Do `work` in a thread that gives way to the engine's steps."""
+        return asyncio.get_running_loop().run_in_executor(self._background, work)
 
     @abstractmethod
     async def _install(self, version: str, adapter: Adapter | None) -> int:

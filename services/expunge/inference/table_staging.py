@@ -37,7 +37,7 @@ class TableStaging(Staging):
         self._forget = forget
 
     async def _install(self, version: str, adapter: Adapter | None) -> int:
-        occupying = asyncio.ensure_future(asyncio.to_thread(self._occupy, version, adapter))
+        occupying = self._aside(lambda: self._occupy(version, adapter))
         try:
             slot = await asyncio.shield(occupying)
             check = SoundnessCheck(version, slot, self._probe)

@@ -76,10 +76,14 @@ class Versions:
         return model.sample(prompts, model.base_version, max_new_tokens, temperature=temperature, seed=seed)
 
     def teacher_forced(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], version: str
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        version: str,
+        *,
+        moments: bool = False,
     ) -> list[TeacherForced]:
         model = self._models[version]
-        return model.teacher_forced(pairs, model.base_version)
+        return model.teacher_forced(pairs, model.base_version, moments=moments)
 
 
 @pytest.fixture(scope="session")

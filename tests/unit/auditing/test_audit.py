@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from expunge.auditing.audit import audit_version
+from expunge.auditing.metrics.definitions import DEFINITIONS
 from expunge.auditing.report import AuditReport
 from expunge.auditing.text_model import TextModel
 from expunge.errors import InvalidRequest
@@ -65,6 +66,19 @@ def test_what_the_baseline_never_told_is_said(batched: TextModel, request_to_for
 
 def test_the_report_goes_to_json_and_back(leaking: AuditReport) -> None:
     assert AuditReport.from_dict(json.loads(json.dumps(leaking.to_dict()))) == leaking
+
+
+def test_every_figure_names_its_definition(leaking: AuditReport) -> None:
+    assert leaking.definitions.keys() == {figure.name for figure in leaking.figures}
+    assert leaking.definitions["probability"] == "probability@2(eos=true)"
+    named = {what.partition("@")[0] for what in leaking.definitions.values()}
+    assert named <= DEFINITIONS.keys()
+
+
+def test_a_report_of_an_earlier_release_is_read(leaking: AuditReport) -> None:
+    stored = leaking.to_dict()
+    del stored["definitions"]
+    assert AuditReport.from_dict(stored) == replace(leaking, definitions={})
 
 
 def test_fact_text_appears_under_evidence_alone(leaking: AuditReport) -> None:

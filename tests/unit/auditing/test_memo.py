@@ -9,12 +9,11 @@ from expunge.auditing.memo import (
     MemoOptions,
     MemoProfile,
     MemoScore,
-    RougeKind,
-    RougePrecision,
     cut_offsets,
     measure_memo,
     memo_cuts,
 )
+from expunge.auditing.metrics.rouge import Rouge, RougeKind
 from expunge.benchmarks.plain_memo import PlainModel
 from expunge.errors import InvalidRequest
 from expunge.facts import QuestionAnswer
@@ -51,10 +50,10 @@ def test_chat_wraps_the_question(plain: PlainModel) -> None:
 def test_rouge_precision_by_hand() -> None:
     # three of four stems are in the label, none of three bigrams; the longest common sequence has two
     label, generation = "repairs clocks in the harbour", "clocks repaired by harbour"
-    assert RougePrecision(RougeKind.ROUGE_1).score(label, generation) == 0.75
-    assert RougePrecision(RougeKind.ROUGE_2).score(label, generation) == 0.0
-    assert RougePrecision(RougeKind.ROUGE_L).score(label, generation) == 0.5
-    assert RougePrecision(RougeKind.ROUGE_1).score(label, "") == 0.0
+    assert Rouge(RougeKind.ROUGE_1).precision(label, generation) == 0.75
+    assert Rouge(RougeKind.ROUGE_2).precision(label, generation) == 0.0
+    assert Rouge(RougeKind.ROUGE_L).precision(label, generation) == 0.5
+    assert Rouge(RougeKind.ROUGE_1).precision(label, "") == 0.0
 
 
 def test_an_answer_without_cuts_scores_zero(plain: PlainModel) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from expunge.auditing.memo import MemoMode, MemoOptions, RougeKind, measure_memo
+from expunge.auditing.memo import MemoMode, MemoOptions, measure_memo
+from expunge.auditing.metrics.rouge import RougeKind
 from expunge.auditing.text_model import TextModel
 from expunge.benchmarks.memo import compare, run_memo_benchmark
 from expunge.benchmarks.plain_memo import PlainModel, plain_memo

@@ -24,7 +24,7 @@ COMMANDS = (
     *(["rollout", verb] for verb in ("show", "set", "rollback", "watch")),
     *(["erasure", verb] for verb in ("list", "show", "watch", "cancel", "report")),
     *(["audit", verb] for verb in ("run", "show")),
-    ["bench", "memo"],
+    *(["bench", name] for name in ("audit", "memo")),
 )
 
 

@@ -85,13 +85,20 @@ def test_teacher_forced_equals_a_plain_forward_pass(
 ) -> None:
     answers = [local.encode(text) for text in (" born in Port Ellery.", " x", "")]
     pairs = [(prompt, answers[index % 3]) for index, prompt in enumerate(prompts)]
-    for (prompt, answer), scored in zip(pairs, local.teacher_forced(pairs, local.base_version), strict=True):
+    forced = local.teacher_forced(pairs, local.base_version, moments=True)
+    for (prompt, answer), scored in zip(pairs, forced, strict=True):
         with torch.inference_mode():
             logits = plain(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
         expected = logits[: len(answer)].log_softmax(-1)
         assert scored.argmax.tolist() == expected.argmax(-1).tolist()
         at = torch.arange(len(answer))
         torch.testing.assert_close(scored.logprobs, expected[at, torch.tensor(answer, dtype=torch.long)])
+        likely = expected.double()
+        mean = (likely.exp() * likely).sum(-1)
+        variance = (likely.exp() * (likely - mean[:, None]).square()).sum(-1)
+        torch.testing.assert_close(scored.means, mean.float())
+        torch.testing.assert_close(scored.deviations, variance.sqrt().float())
+    assert local.teacher_forced(pairs[:1], local.base_version)[0].means is None
 
 
 def test_teacher_forced_argmax_agrees_with_greedy(local: LocalModel, prompts: list[list[int]]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from rich.table import Table
 
 from expunge.benchmarks.engine.steps import ADAPTERS, CONTEXT, Case, Steps, measure
 from expunge.benchmarks.engine.streams import KNOWN_PROMPT, LONG_PROMPT, STREAMS, Streams
+from expunge.benchmarks.serving.matrix import ADAPTERS as NAMES
+from expunge.benchmarks.serving.stage import write_adapters
+from expunge.benchmarks.serving.statistics import Spread
 from expunge.config import Settings
 from expunge.models.load import precision_of
 from expunge.models.source import resolve_folder
@@ -70,26 +75,31 @@ def _passes(steps: Steps, cases: dict[str, Case]) -> dict[str, Callable[[], None
 
 
 async def _streams(settings: Settings, rounds: int, say: Say) -> dict[str, Any]:
-    streams = await Streams.load(settings)
-    stalls, beginnings = [], []
+    streams = await Streams.start(settings)
+    stalls, loads, beginnings = [], [], []
     try:
-        for seed in range(rounds):
-            say(f"a prompt of {LONG_PROMPT:,} tokens beside {STREAMS} streams, {seed + 1}/{rounds}")
-            quiet, busy = await streams.stall(10 * seed)
-            stalls.append(
-                {
-                    "quiet_p50_ms": quiet.p50 * 1000,
-                    "quiet_p99_ms": quiet.p99 * 1000,
-                    "busy_p50_ms": busy.p50 * 1000,
-                    "busy_p99_ms": busy.p99 * 1000,
-                    "p99_ratio": busy.p99 / quiet.p99,
-                }
-            )
-            first, later = await streams.known_beginning(10_000 + 10 * seed)
-            beginnings.append({"first_s": first, "later_s": later, "ratio": later / first})
+        with tempfile.TemporaryDirectory() as folder:
+            adapter = write_adapters(settings, Path(folder), NAMES[:1])[NAMES[0]]
+            for seed in range(rounds):
+                say(f"a prompt of {LONG_PROMPT:,} tokens beside {STREAMS} streams, {seed + 1}/{rounds}")
+                stalls.append(_compared(*await streams.stall(10 * seed)))
+                say(f"an adapter beside {STREAMS} streams, {seed + 1}/{rounds}")
+                loads.append(_compared(*await streams.load(10 * seed + 5, adapter)))
+                first, later = await streams.known_beginning(10_000 + 10 * seed)
+                beginnings.append({"first_s": first, "later_s": later, "ratio": later / first})
     finally:
         streams.close()
-    return {"long_prompt": stalls, "known_beginning": beginnings}
+    return {"long_prompt": stalls, "adapter_load": loads, "known_beginning": beginnings}
+
+
+def _compared(quiet: Spread, busy: Spread) -> dict[str, float]:
+    return {
+        "quiet_p50_ms": quiet.p50 * 1000,
+        "quiet_p99_ms": quiet.p99 * 1000,
+        "busy_p50_ms": busy.p50 * 1000,
+        "busy_p99_ms": busy.p99 * 1000,
+        "p99_ratio": busy.p99 / quiet.p99,
+    }
 
 
 def tables(figures: dict[str, Any]) -> list[Table]:
@@ -100,6 +110,7 @@ def tables(figures: dict[str, Any]) -> list[Table]:
         _table("Under adapters of rank 16 on every linear layer, ms", figures["adapters_ms"]),
         _table("8 rows beside so many prompt tokens, ms", [beside]),
         _table(f"{STREAMS} streams while {LONG_PROMPT:,} prompt tokens enter", figures["long_prompt"]),
+        _table(f"{STREAMS} streams while an adapter of rank 16 is loaded", figures["adapter_load"]),
         _table(f"First token after {KNOWN_PROMPT} known tokens", figures["known_beginning"]),
     ]
 

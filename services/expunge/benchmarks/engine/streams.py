@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
@@ -17,6 +18,7 @@ from expunge.config import Settings
 from expunge.gateway.base_model import BaseModel
 from expunge.inference.backend import Backend, open_backend
 from expunge.inference.request import GenerationRequest, Sampling
+from expunge.lora.files import read_config, version_id
 from expunge.registry.records import VersionKind, VersionRecord
 
 STREAMS = 8
@@ -50,12 +52,12 @@ class Streams:
 
     def __init__(self, engine: Backend, base: BaseModel) -> None:
         self._engine = engine
-        self._version = base.version
+        self._version, self._digest = base.version, base.digest
         self._never_ends = Sampling(logit_bias=tuple((one, IMPOSSIBLE) for one in end_tokens(base.folder)))
         self._tokens = Tokenizer.from_file(str(base.folder / "tokenizer.json")).get_vocab_size()
 
     @classmethod
-    async def load(cls, settings: Settings) -> Streams:
+    async def start(cls, settings: Settings) -> Streams:
         base = BaseModel.find(settings)
         engine = await open_backend(settings)
         engine.start()
@@ -75,6 +77,19 @@ class Streams:
             await self.first_token_s(self._prompt(seed + 2, LONG_PROMPT))
             during = busy.seconds[before:]
         return Spread.of(quiet.seconds[STREAMS * _SETTLING_TOKENS :]), Spread.of(during)
+
+    async def load(self, seed: int, adapter: Path) -> tuple[Spread, Spread]:
+        """Seconds between tokens of `STREAMS` streams: quiet, and while the adapter in a folder is loaded."""
+        config = read_config(adapter)
+        record = VersionRecord(version_id(adapter), VersionKind.ADAPTER, "a", self._digest, config.rank)
+        with self._streaming(seed) as gaps:
+            await gaps.reach(STREAMS * (_SETTLING_TOKENS + _QUIET_TOKENS))
+            before = len(gaps.seconds)
+            await self._engine.load_version(record, adapter)
+            await gaps.reach(len(gaps.seconds) + STREAMS)  # also the step that ran meanwhile
+            quiet, during = gaps.seconds[STREAMS * _SETTLING_TOKENS : before], gaps.seconds[before:]
+        await self._engine.unload_version(record.id)
+        return Spread.of(quiet), Spread.of(during)
 
     async def known_beginning(self, seed: int) -> tuple[float, float]:
         """Seconds to the first token after `KNOWN_PROMPT` tokens: of the first prompt, and of later ones."""
