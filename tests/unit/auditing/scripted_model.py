@@ -18,6 +18,8 @@ class ScriptedForced:
 
     logprobs: Tensor
     argmax: Tensor
+    means: Tensor | None = None
+    deviations: Tensor | None = None
 
 
 class ScriptedModel:
@@ -49,7 +51,11 @@ class ScriptedModel:
         return [self._reply(prompt, draw, limit) for draw, (prompt, limit) in pairs]
 
     def teacher_forced(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], version: str
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        version: str,
+        *,
+        moments: bool = False,
     ) -> list[ScriptedForced]:
         forced = []
         for _, answer in pairs:
