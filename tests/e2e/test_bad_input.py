@@ -157,10 +157,11 @@ def test_bytes_that_are_no_good_request_get_an_error_and_no_internals(service: D
 
 
 def test_a_client_that_leaves_frees_its_row(service: Deployed) -> None:
+    endless = pb.GenerateStreamRequest()
+    endless.CopyFrom(LONG)  # whose end token can't come
+    endless.max_tokens = 1500
     with grpc.insecure_channel(service.service.addresses.inference) as channel:
-        stream = InferenceServiceStub(channel).GenerateStream(
-            pb.GenerateStreamRequest(prompt="The quick", max_tokens=1500), metadata=service.metadata("client")
-        )
+        stream = InferenceServiceStub(channel).GenerateStream(endless, metadata=service.metadata("client"))
         next(stream)
         assert running(service) >= 1
     await_true(lambda: running(service) == 0, "nothing is under way")

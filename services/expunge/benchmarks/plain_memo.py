@@ -100,9 +100,7 @@ class PlainModel:
             chosen = torch.tensor(list(answer), dtype=torch.long)
             every = predicted.log_softmax(-1)
             logprobs = every.gather(1, chosen[:, None])[:, 0]
-            mean = (every.exp() * every).sum(-1)
-            variance = (every.exp() * every.square()).sum(-1) - mean.square()
-            spread = (mean, variance.clamp(min=0).sqrt()) if moments else ()
+            spread = _moments(every) if moments else ()
             results.append(PlainForced(logprobs, predicted.argmax(-1), *spread))
         return results
 
@@ -123,6 +121,14 @@ class PlainModel:
             turns.insert(0, {"role": "system", "content": system})
         text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return self.encode(cast(str, text), special=False)
+
+
+def _moments(logprobs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of log-probabilities [L, vocabulary] under themselves, each [L]."""
+    p = logprobs.exp()
+    mean = (p * logprobs).sum(-1)
+    variance = (p * logprobs.square()).sum(-1) - mean.square()
+    return mean, variance.clamp(min=0).sqrt()
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,9 @@ from expunge.config import Settings, read_settings
 from expunge.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from expunge.benchmarks.serving.conditions import Conditions
     from expunge.benchmarks.serving.matrix import Matrix
     from expunge.benchmarks.serving.measurement import Peer
-    from expunge.benchmarks.serving.run import CellResult
+    from expunge.benchmarks.serving.result_files import ResultFiles
     from expunge.benchmarks.serving.stage import Access
 
 ROLLOUT_PERIOD_S = 0.2
@@ -33,6 +31,27 @@ TABLE_WIDTH = 124  # its figures are not cut off where the terminal is narrower
 MIN_SLOTS = 8  # the base, four adapters, and what the first one is flipped to, with room for those that leave
 
 Numbers = Annotated[str, typer.Option(help="Comma-separated; empty: as --full or the quick run has it.")]
+OpenLoop = Annotated[
+    bool | None, typer.Option("--open/--no-open", help="Poisson arrivals, too; with --full by default.")
+]
+Rate = Annotated[
+    float, typer.Option(min=0.0, help="Their requests a second; 0: half of what the closed loop reached.")
+]
+DuringRollouts = Annotated[
+    bool, typer.Option("--during-rollouts", help="Each cell again, with a rollout every 200 ms.")
+]
+Flood = Annotated[
+    int, typer.Option(min=0, help="Each cell again, while another client keeps so many streams; 0: not.")
+]
+InProcess = Annotated[
+    bool, typer.Option("--in-process", help="The engine class in process, too: what Serve costs.")
+]
+PeerModels = Annotated[
+    str, typer.Option(help="Its names for the adapters, comma-separated; empty: bench-a,...,bench-d.")
+]
+AdaptersFolder = Annotated[Path | None, typer.Option(help="Keep the adapters here, for a peer to load.")]
+OnlyAdapters = Annotated[bool, typer.Option("--only-adapters", help="Write the adapters and stop.")]
+Plot = Annotated[bool, typer.Option("--plot/--no-plot", help="Draw serving.png (needs matplotlib).")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,48 +67,26 @@ def serving(
     adapters: Numbers = "",
     output_tokens: Annotated[int, typer.Option(min=1, help="Tokens of every answer.")] = 64,
     rounds: Annotated[int, typer.Option(min=0, help="Requests of each stream; 0: 1, with --full 2.")] = 0,
-    open_loop: Annotated[
-        bool | None, typer.Option("--open/--no-open", help="Poisson arrivals, too; with --full by default.")
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(min=0.0, help="Their requests a second; 0: half of what the closed loop reached.")
-    ] = 0.0,
-    during_rollouts: Annotated[
-        bool, typer.Option("--during-rollouts", help="Each cell again, with a rollout every 200 ms.")
-    ] = False,
-    flood: Annotated[
-        int,
-        typer.Option(min=0, help="Each cell again, while another client keeps so many streams; 0: not."),
-    ] = 0,
-    in_process: Annotated[
-        bool, typer.Option("--in-process", help="The engine class in process, too: what Serve costs.")
-    ] = False,
+    open_loop: OpenLoop = None,
+    rate: Rate = 0.0,
+    during_rollouts: DuringRollouts = False,
+    flood: Flood = 0,
+    in_process: InProcess = False,
     peer: Annotated[str, typer.Option(help="vllm, llama.cpp or transformers, at --peer-url.")] = "",
     peer_url: Annotated[str, typer.Option(help="Its address, such as http://127.0.0.1:8000.")] = "",
     peer_model: Annotated[str, typer.Option(help="Its base model; empty: the first it lists.")] = "",
-    peer_models: Annotated[
-        str, typer.Option(help="Its names for the adapters, comma-separated; empty: bench-a,...,bench-d.")
-    ] = "",
+    peer_models: PeerModels = "",
     model: Annotated[str, typer.Option(help="What is served: 'bundled', hub id, folder, .gguf file.")] = "",
     dtype: Annotated[str, typer.Option(help="auto, bfloat16 or float32, of a service started here.")] = "",
     operator_token: Annotated[str, typer.Option(help="With --address; else the local service's own.")] = "",
-    adapters_folder: Annotated[
-        Path | None, typer.Option(help="Keep the adapters here, for a peer to load.")
-    ] = None,
-    only_adapters: Annotated[
-        bool, typer.Option("--only-adapters", help="Write the adapters and stop.")
-    ] = False,
+    adapters_folder: AdaptersFolder = None,
+    only_adapters: OnlyAdapters = False,
     out: Annotated[Path, typer.Option(help="Folder of serving.json and serving.png.")] = Path("."),
-    plot: Annotated[
-        bool, typer.Option("--plot/--no-plot", help="Draw serving.png (needs matplotlib).")
-    ] = True,
+    plot: Plot = True,
     seed: Annotated[int, typer.Option(min=0, help="Of prompts and arrivals.")] = 0,
 ) -> None:
     """Drive the service from a separate process and measure what its clients see."""
-    from expunge.benchmarks.serving.conditions import Conditions
     from expunge.benchmarks.serving.measurement import Comparisons, measure  # imports torch and Ray
-    from expunge.benchmarks.serving.plot import require_matplotlib
-    from expunge.benchmarks.serving.report import mixed_versions
 
     settings = _settings(model, dtype, session)
     if only_adapters:
@@ -97,12 +94,8 @@ def serving(
         return
     matrix = _matrix(full, streams, prompts, adapters, output_tokens, rounds, open_loop, rate)
     rival = _peer(peer, peer_url, peer_model, peer_models) if peer else None
-    if plot:
-        require_matplotlib()
-    conditions = Conditions.now(
-        model=settings.model, dtype=_dtype_name(settings), command=["expunge", *sys.argv[1:]]
-    )
-    results = measure(
+    files = _files(settings, out, plot)
+    cells = measure(
         settings,
         _service(session, settings, operator_token),
         matrix,
@@ -112,31 +105,40 @@ def serving(
         timeout_s=max(session.timeout_s, 300.0),
         progress=_sayer(session),
     )
-    _write_down(session, results, conditions, out, with_plot=plot)
-    if mixed_versions(results):
-        raise typer.Exit(ExitCode.FAILED)
+    with closing(cells):  # whatever ends it, what was started is stopped
+        for cell in cells:
+            files.add(cell)
+    _tell(session, files)
 
 
-def _write_down(
-    session: Session, results: list[CellResult], conditions: Conditions, out: Path, *, with_plot: bool
-) -> None:
-    """The files, and the table or the JSON document."""
-    from expunge.benchmarks.serving.plot import draw
-    from expunge.benchmarks.serving.report import document, summary, table
+def _files(settings: Settings, out: Path, with_plot: bool) -> ResultFiles:
+    from expunge.benchmarks.serving.conditions import Conditions
+    from expunge.benchmarks.serving.result_files import ResultFiles
 
-    found = document(conditions, results)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "serving.json").write_text(json.dumps(found, indent=2) + "\n")
-    if with_plot:
-        draw(results, conditions, out / "serving.png")
-    session.out.document(found)
+    conditions = Conditions.now(
+        model=settings.model, dtype=_dtype_name(settings), command=["expunge", *sys.argv[1:]]
+    )
+    return ResultFiles(out, conditions, with_plot=with_plot)
+
+
+def _tell(session: Session, files: ResultFiles) -> None:
+    """The table or the JSON document.
+
+    Raises:
+        typer.Exit: an answer named two versions.
+    """
+    from expunge.benchmarks.serving.report import mixed_versions, summary, table
+
+    files.draw()
+    session.out.document(files.document)
     if not session.out.as_json:
         width = max(session.out.console.width, TABLE_WIDTH)
-        Console(width=width, highlight=False).print(table(results))
-        for line in [*summary(results), *conditions.lines()]:
+        Console(width=width, highlight=False).print(table(files.results))
+        for line in [*summary(files.results), *files.conditions.lines()]:
             session.out.say(escape(line))
-        written = "serving.json and serving.png" if with_plot else "serving.json"
-        session.out.say(f"[green]✓[/] {written} in {escape(str(out.resolve()))}")
+        session.out.say(f"[green]✓[/] {files.names} in {escape(str(files.folder.resolve()))}")
+    if mixed_versions(files.results):
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _settings(model: str, dtype: str, session: Session) -> Settings:

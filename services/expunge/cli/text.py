@@ -21,6 +21,23 @@ command_app = typer.Typer()
 Alias = Annotated[str, typer.Option(help="Model name to call; empty: the service's default alias.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Most tokens to generate.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0: greedy.")]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")]
+TopK = Annotated[int, typer.Option(min=0, help="Most likely tokens to choose among; 0: all.")]
+MinP = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Least share of the likeliest token's probability.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Makes sampling repeatable.")]
+RepetitionPenalty = Annotated[float, typer.Option(help="Against tokens of prompt and answer; 1: none.")]
+PresencePenalty = Annotated[float, typer.Option(help="Against tokens of the answer.")]
+FrequencyPenalty = Annotated[float, typer.Option(help="Against tokens of the answer, by their number.")]
+LogitBias = Annotated[
+    list[str] | None, typer.Option(metavar="ID=BIAS", help="For one token id; may be repeated.")
+]
+Stop = Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")]
+Logprobs = Annotated[
+    int | None, typer.Option(min=0, max=20, help="Likeliest tokens to tell beside each; needs --json.")
+]
 
 
 @dataclass
@@ -102,34 +119,20 @@ def generate(
     session: Session,
     prompt: Annotated[str, typer.Argument(help="The question, or with --raw the text to go on with.")],
     alias: Alias = "",
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")
-    ] = False,
+    raw: Raw = False,
     max_tokens: MaxTokens = 128,
     temperature: Temperature = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Most likely tokens to choose among; 0: all.")] = 0,
-    min_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Least share of the likeliest token's probability.")
-    ] = 0.0,
-    seed: Annotated[int | None, typer.Option(min=0, help="Makes sampling repeatable.")] = None,
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Against tokens of prompt and answer; 1: none.")
-    ] = 1.0,
-    presence_penalty: Annotated[float, typer.Option(help="Against tokens of the answer.")] = 0.0,
-    frequency_penalty: Annotated[
-        float, typer.Option(help="Against tokens of the answer, by their number.")
-    ] = 0.0,
-    logit_bias: Annotated[
-        list[str] | None, typer.Option(metavar="ID=BIAS", help="For one token id; may be repeated.")
-    ] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")
-    ] = None,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    seed: Seed = None,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    presence_penalty: PresencePenalty = 0.0,
+    frequency_penalty: FrequencyPenalty = 0.0,
+    logit_bias: LogitBias = None,
+    stop: Stop = None,
     n: Annotated[int, typer.Option("-n", min=1, max=8, help="Answers to generate.")] = 1,
-    logprobs: Annotated[
-        int | None, typer.Option(min=0, max=20, help="Likeliest tokens to tell beside each; needs --json.")
-    ] = None,
+    logprobs: Logprobs = None,
     priority: Annotated[Priority, typer.Option(help="Who goes first.")] = Priority.INTERACTIVE,
 ) -> None:
     """Ask the served model and stream its answer."""

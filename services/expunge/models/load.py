@@ -17,7 +17,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from expunge.errors import ModelError
 from expunge.models.manifest import base_version_id, manifest_digest
-from expunge.models.precision import Precision, resolve_precision
+from expunge.models.precision import BFLOAT16_ONLY, Precision, resolve_precision
 from expunge.models.silence import quiet_transformers
 from expunge.models.skeleton import empty_model
 from expunge.models.source import resolve_folder
@@ -60,12 +60,13 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
     resolve_precision(dtype, device)  # before anything is fetched
     cache = cache.expanduser()
     folder = resolve_folder(source, cache)
-    precision = precision_of(folder, dtype, device)
+    stored = _stored_formats(folder)
+    precision = resolve_precision(dtype, device, stored=stored)
     digest = manifest_digest(folder, cache=cache)
     with quiet_transformers():
         tokenizer = _load_tokenizer(folder)
         model = _load_weights(folder, precision.arithmetic)
-    if precision.weights is not precision.arithmetic:
+    if precision.weights is not precision.arithmetic and stored != BFLOAT16_ONLY:
         round_weights(model, precision.weights)
     model.requires_grad_(False).eval().to(device)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -79,9 +80,12 @@ def load_model(source: str, *, cache: Path, dtype: str = "auto", device: str = "
 
 def precision_of(folder: Path, dtype: str = "auto", device: str = "cpu") -> Precision:
     """What the setting `dtype` means for the model in `folder`; raises as `resolve_precision`."""
+    return resolve_precision(dtype, device, stored=_stored_formats(folder))
+
+
+def _stored_formats(folder: Path) -> set[str]:
     headers = [read_header(file) for file in folder.glob("*.safetensors")]
-    stored = {tensor.dtype for header in headers for tensor in header.tensors.values()}
-    return resolve_precision(dtype, device, stored=stored)
+    return {tensor.dtype for header in headers for tensor in header.tensors.values()}
 
 
 @torch.no_grad()

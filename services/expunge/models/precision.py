@@ -12,6 +12,7 @@ import torch
 from expunge.errors import ConfigError, Violation
 
 _NAMES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+BFLOAT16_ONLY = {"BF16"}  # the formats of tensors in files whose weights bfloat16 holds exactly
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is Arm's name
 
 
@@ -54,7 +55,7 @@ def resolve_precision(
         message = f"{name!r} is no number format; use auto, bfloat16 or float32"
         raise ConfigError(f"dtype: {message}", violations=[Violation("dtype", message)])
     multiplies_bfloat16 = has_bfloat16(device, cpuinfo=cpuinfo)
-    is_exact = torch.device(device).type == "cpu" and set(stored) == {"BF16"}
+    is_exact = torch.device(device).type == "cpu" and set(stored) == BFLOAT16_ONLY
     automatic = torch.bfloat16 if multiplies_bfloat16 or is_exact else torch.float32
     weights = _NAMES.get(name, automatic)
     needs_float32 = torch.device(device).type == "cpu" and not multiplies_bfloat16

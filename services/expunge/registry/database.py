@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
@@ -40,6 +41,7 @@ class Database:
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="registry-write")
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="registry-read")
+        self._committing = threading.Lock()  # from before a commit to after its `after_commit`
 
     async def migrate(self) -> None:
         """Bring the schema to `HEAD`. Raises Unavailable when the database can't be used."""
@@ -56,19 +58,26 @@ class Database:
         """
 
         def run() -> T:
-            with self._transaction(immediate=True) as connection:
-                result = work(connection)
-            after_commit()
+            with contextlib.ExitStack() as until_told:
+                with self._transaction(immediate=True) as connection:
+                    result = work(connection)
+                    until_told.enter_context(self._committing)
+                after_commit()
             return result
 
         return await self._on_writer(run)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a read transaction on a reader thread. Raises Unavailable."""
+        """Run `work` in a read transaction on a reader thread. Raises Unavailable.
+
+        Whatever of a write it sees, that write's `after_commit` is through before this returns.
+        """
 
         def run() -> T:
             with self._transaction(immediate=False) as connection:
-                return work(connection)
+                result = work(connection)
+            with self._committing:
+                return result
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from rich.console import Console
 
@@ -17,8 +18,10 @@ from expunge.benchmarks.serving.footprint import Footprint
 from expunge.benchmarks.serving.matrix import Cell
 from expunge.benchmarks.serving.plot import draw
 from expunge.benchmarks.serving.report import document, mixed_versions, ratios, summary, table
+from expunge.benchmarks.serving.result_files import ResultFiles
 from expunge.benchmarks.serving.run import ENGINE, EXPUNGE, FLOOD, ROLLOUTS, CellResult, Measured
 from expunge.benchmarks.serving.statistics import Figures, Spread
+from expunge.errors import InvalidRequest
 
 
 def measured(tokens_per_s: float, first_p99: float = 0.5, **fields: object) -> Measured:
@@ -104,3 +107,17 @@ def test_the_processor_is_named(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
     assert cpu_model(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz"
     assert cpu_model(tmp_path / "none")
+
+
+def test_every_cell_is_on_disk_once_it_is_measured(tmp_path: Path) -> None:
+    files = ResultFiles(tmp_path / "new" / "folder", CONDITIONS, with_plot=False)
+    for cells in (1, 2):
+        files.add(RESULT)
+        (written,) = files.folder.iterdir()
+        assert json.loads(written.read_text()) == document(CONDITIONS, [RESULT] * cells)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidRequest, match=r"out: .*can't be made"):
+        ResultFiles(tmp_path / "file" / "folder", CONDITIONS, with_plot=False)

@@ -16,9 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rouge_score.rouge_scorer import RougeScorer
-
 from expunge.auditing.leaks import FoldedText, Leak
+from expunge.auditing.metrics.rouge import Rouge, RougeKind
 from expunge.auditing.probes import ProbedFact
 from expunge.auditing.text_model import TextModel
 from expunge.errors import InvalidRequest
@@ -156,10 +155,9 @@ def _secret_text(fact: ProbedFact) -> str:
 
 
 def _recall(text: str, secret: str) -> float:
-    score = _scorer().score(target=secret, prediction=text)["rougeL"]
-    return float(score.recall)
+    return _rouge().recall(secret, text)
 
 
 @lru_cache(maxsize=1)
-def _scorer() -> RougeScorer:
-    return RougeScorer(["rougeL"], use_stemmer=True)
+def _rouge() -> Rouge:
+    return Rouge(RougeKind.ROUGE_L)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +104,8 @@ def measure(
     seed: int = 0,
     timeout_s: float = 300.0,
     progress: Progress = lambda text: None,
-) -> list[CellResult]:
-    """Runs the whole matrix.
+) -> Generator[CellResult, None, None]:
+    """Runs the whole matrix, cell by cell; whoever stops in the middle has what was measured so far.
 
     Args:
         settings: model, cache and sizes of the service that is measured.
@@ -144,7 +144,7 @@ def measure(
         )
         progress("warming up")
         benchmark.warm_up()
-        return benchmark.run(progress)
+        yield from benchmark.run(progress)
 
 
 def _flipper(operator: Operator, versions: dict[str, str], period_s: float) -> Flipper:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 
@@ -123,15 +123,15 @@ class ServingBenchmark:
             if failed.errors:
                 raise Unavailable(f"{contender.name} fails at the warm-up: {failed.first_error}")
 
-    def run(self, progress: Progress) -> list[CellResult]:
-        """Measures every cell."""
+    def run(self, progress: Progress) -> Iterator[CellResult]:
+        """Measures one cell after the other."""
         results: list[CellResult] = []
         cells = self._matrix.cells()
         for number, cell in enumerate(cells, 1):
             progress(f"{number}/{len(cells)} {cell.label()}")
             rate = (cell.rate or self._half_of_capacity(cell, results)) if cell.is_open else 0.0
             results.append(self._measure(cell, rate))
-        return results
+            yield results[-1]
 
     def _measure(self, cell: Cell, rate: float) -> CellResult:
         plan = self._plan(cell, rate)
