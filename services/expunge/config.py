@@ -210,6 +210,11 @@ class Settings(BaseSettings):
     generator: str = Field("substitution", description="Inverted facts from: substitution, self or endpoint.")
     generator_url: str = Field("", description="OpenAI-compatible endpoint for generator=endpoint.")
     generator_model: str = Field("", description="Model name at that endpoint.")
+    audit_policy: str = Field(
+        "default",
+        description="What a version is held to before it may go live: default, strict, or a YAML file of "
+        "one's own, which every node must have.",
+    )
     paraphraser_url: str = Field(
         "",
         description="OpenAI-compatible endpoint that writes other wordings for audits; it is sent the "

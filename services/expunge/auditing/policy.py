@@ -18,6 +18,7 @@ from expunge.auditing.gate_rules import GateRule, gate_rules
 from expunge.auditing.paraphrases import AUDIT_TEMPLATES
 from expunge.auditing.probes.attacks import Attacks, shipped_attacks
 from expunge.auditing.probes.probe import ProbeKind
+from expunge.config import Settings
 from expunge.errors import ConfigError, Violation
 
 SHIPPED = ("default", "strict")
@@ -84,6 +85,20 @@ class Policy:
         return _ALWAYS_ASKED | {kind for kind in ProbeKind if kind.value in judged}
 
     @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """The one that the service is set to.
+
+        Raises:
+            ConfigError: names the setting and every field that can't be used.
+        """
+        try:
+            return cls.named(settings.audit_policy)
+        except ConfigError as error:
+            raise ConfigError(
+                f"audit_policy (EXPUNGE_AUDIT_POLICY): {error.message}", violations=error.violations
+            ) from error
+
+    @classmethod
     def named(cls, name: str) -> Policy:
         """One that comes along (`SHIPPED`), or the one in a YAML file.
 
@@ -119,7 +134,10 @@ def _shipped(name: str) -> Policy:
 
 
 def _mapping(file: Traversable) -> dict[str, Any]:
-    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"audit policy {file}: can't be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"audit policy {file}: must be a mapping of field to value")
     return data

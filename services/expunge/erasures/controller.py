@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from expunge.auditing.policy import Policy
 from expunge.config import Settings
 from expunge.erasures.driver import Driver
 from expunge.erasures.event_feed import EventFeed
@@ -54,14 +55,15 @@ class ErasureController:
         self._feed = EventFeed(registry)
         self._queue = WorkQueue(registry, runner, settings.workers)
         jobs = TrainingJobs(registry, self._queue, settings)
-        waiting = Waiting(registry, self._feed, wall)
+        self._policy = Policy.of(settings)
+        waiting = Waiting(registry, self._feed, self._policy, wall)
         steps = Steps(registry, jobs, verifier, self._feed, waiting, settings)
         self._driver = Driver(registry, steps, jobs, self._feed, waiting)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Go on with everything unfinished, then follow what comes, until cancelled."""
-        if missing := await put_policy_in_force(self._registry):
+        if missing := await put_policy_in_force(self._registry, self._policy):
             _log.error("policy_not_in_force", detail=missing)
         after_seq = await self._latest_seq()
         self._feed.on_event(self._hear)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from expunge.auditing.audit import audit_version
 from expunge.auditing.memo import MemoOptions, MemoProfile, measure_memo
-from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.rewording import reword
 from expunge.facts import ForgetRequest, QuestionAnswer
 from expunge.models.chat_endpoint import ChatEndpoint
@@ -94,8 +93,9 @@ def measure(bench: Workbench, run: JobRun, spec: MeasureSpec) -> MeasureResult:
     return MeasureResult(memo, profile.strength, profile.variation, selected)
 
 
-def audit(bench: Workbench, run: JobRun, spec: AuditSpec, policy: Policy = DEFAULT_POLICY) -> AuditResult:
+def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
     """Audit one version against erasures; reports and verdicts go to the registry, one after the other."""
+    policy = bench.policy
     version = run.version(spec.version)
     bench.versions.ensure(version)
     baseline = ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from expunge.auditing.policy import Policy
 from expunge.config import Settings
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.local import LocalModel
@@ -28,6 +29,7 @@ class Workbench:
 
     Attributes:
         settings: of the service.
+        policy: that versions are audited under.
         loaded: the base model; its linear layers are the serving form's.
         model: asks any resident version.
         versions: which are resident.
@@ -38,6 +40,7 @@ class Workbench:
     """
 
     settings: Settings
+    policy: Policy
     loaded: LoadedModel
     model: LocalModel
     versions: ResidentVersions
@@ -64,7 +67,15 @@ class Workbench:
         )
         versions = ResidentVersions(model, blobs, shape, max_rank=settings.max_rank, capacity=_SLOTS - 1)
         return cls(
-            settings, loaded, model, versions, blobs, shape, threads, lambda: share_weights(loaded.model)
+            settings,
+            Policy.of(settings),
+            loaded,
+            model,
+            versions,
+            blobs,
+            shape,
+            threads,
+            lambda: share_weights(loaded.model),
         )
 
     @property

@@ -70,7 +70,7 @@ class ScriptedModel:
         return [ord(char) for char in text]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        return "".join(map(chr, ids))
+        return "".join(chr(id) for id in ids if not (skip_special and id in self.eos_ids))
 
     def chat_ids(self, question: str, system: str | None = None) -> list[int]:
         return self.encode(f"[{system}]{question}\n[assistant]")

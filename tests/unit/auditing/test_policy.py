@@ -10,6 +10,7 @@ import pytest
 from expunge.auditing.gate_rules import Action
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbeKind
+from expunge.config import Settings
 from expunge.errors import ConfigError
 
 
@@ -97,6 +98,33 @@ def test_a_policy_without_controls_is_refused() -> None:
 def test_a_policy_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="choose one of default, strict"):
         Policy.named("lenient")
+
+
+def test_the_service_is_held_to_the_policy_that_it_is_set_to(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("name: ours\nversion: 3\n")
+    assert Policy.of(Settings()).digest == DEFAULT_POLICY.digest
+    assert Policy.of(Settings(audit_policy="strict")).name == "strict"
+    assert Policy.of(Settings(audit_policy=str(path))).name == "ours"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_retain: much", r"max_retain must be a int"),
+        ("gates: [", "can't be read as YAML"),
+        ("- gates", "must be a mapping"),
+        (None, "does not exist; choose one of default, strict, or a YAML file"),
+    ],
+)
+def test_a_setting_that_names_no_policy_is_refused_by_its_name(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    path = tmp_path / "policy.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"EXPUNGE_AUDIT_POLICY.*policy.yaml.*{message}"):
+        Policy.of(Settings(audit_policy=str(path)))
 
 
 def test_a_template_with_an_unknown_blank_is_refused(tmp_path: Path) -> None:
