@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from expunge.inference.background import background_thread
 from expunge.inference.elastic_threads import PERIOD_S, CpuSeconds, ElasticThreads
 
 
@@ -20,7 +22,12 @@ class Machine:
 
     def threads(self, most: int) -> ElasticThreads:
         return ElasticThreads(
-            most, cores=4, measure=lambda: self.used, apply=self.set.append, clock=lambda: self.now
+            most,
+            cores=4,
+            measure=lambda: self.used,
+            apply=self.set.append,
+            current=lambda: self.set[-1] if self.set else 0,
+            clock=lambda: self.now,
         )
 
     def run(self, seconds: float, own: float, others: float) -> None:
@@ -85,6 +92,21 @@ def restored() -> Callable[[], int]:
 def test_it_sets_the_threads_of_torch(restored: Callable[[], int]) -> None:
     ElasticThreads(1).adjust()
     assert restored() == 1
+
+
+def test_another_threads_number_does_not_become_its_own(restored: Callable[[], int]) -> None:
+    """A thread begins with the number that was set last, wherever: a background thread's one."""
+    threads = ElasticThreads(2, measure=lambda: CpuSeconds(0.0, 0.0))
+    threads.adjust()
+    with background_thread("other") as other:
+        other.submit(torch.get_num_threads).result()
+
+    def computes_with() -> int:
+        threads.adjust()
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as fresh:
+        assert fresh.submit(computes_with).result() == 2
 
 
 def test_processor_time_grows_with_what_this_process_computes() -> None:
