@@ -16,6 +16,8 @@ import psutil
 import torch
 
 PERIOD_S = 2.0
+FIRST_S = 0.25  # the same after a pause, in which others may have come or gone
+PAUSE_S = 1.0
 TAKEN = 0.65  # share of a core that others must use for it to count as theirs
 
 
@@ -64,10 +66,12 @@ class ElasticThreads:
         self._current = current
         self._clock = clock
         self._last: tuple[float, CpuSeconds] | None = None
+        self._looks_after_s = FIRST_S
+        self._called = -PAUSE_S
         self._wanted = most
 
     def adjust(self) -> None:
-        """Call it between two pieces of work; it looks at others' use at most once in `PERIOD_S`.
+        """Call it between two pieces of work; it looks at others' use once in `PERIOD_S`.
 
         It asks each time for the number that holds: another thread that sets its own changes what a thread
         that has not computed yet begins with.
@@ -77,12 +81,17 @@ class ElasticThreads:
             self._apply(self._wanted)
 
     def _look(self) -> None:
-        now = self._clock()
-        if self._most == 1 or (self._last is not None and now - self._last[0] < PERIOD_S):
+        if self._most == 1:
+            return
+        now, before_s = self._clock(), self._called
+        self._called = now
+        if self._last is None or now - before_s > PAUSE_S:
+            self._last, self._looks_after_s = (now, self._measure()), FIRST_S
+            return
+        since, before = self._last
+        if now - since < self._looks_after_s:
             return
         used = self._measure()
-        if self._last is not None:
-            since, before = self._last
-            others = max(0.0, (used.all - before.all) - (used.own - before.own)) / (now - since)
-            self._wanted = max(1, min(self._most, int(self._cores - others + TAKEN)))
-        self._last = now, used
+        others = max(0.0, (used.all - before.all) - (used.own - before.own)) / (now - since)
+        self._wanted = max(1, min(self._most, int(self._cores - others + TAKEN)))
+        self._last, self._looks_after_s = (now, used), PERIOD_S

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from expunge.inference.background import background_thread
-from expunge.inference.elastic_threads import PERIOD_S, CpuSeconds, ElasticThreads
+from expunge.inference.elastic_threads import FIRST_S, PERIOD_S, CpuSeconds, ElasticThreads
 
 
 class Machine:
@@ -30,10 +30,16 @@ class Machine:
             clock=lambda: self.now,
         )
 
-    def run(self, seconds: float, own: float, others: float) -> None:
+    def rest(self, seconds: float, own: float, others: float) -> None:
         """Let time pass in which this process and others keep so many cores busy."""
         self.now += seconds
         self.used = CpuSeconds(self.used.own + own * seconds, self.used.all + (own + others) * seconds)
+
+    def run(self, threads: ElasticThreads, seconds: float, own: float, others: float) -> None:
+        """The same, in steps of a tenth of a second."""
+        for _ in range(round(seconds / 0.1)):
+            self.rest(0.1, own, others)
+            threads.adjust()
 
 
 @pytest.fixture
@@ -52,8 +58,7 @@ def test_it_begins_with_all_threads(machine: Machine) -> None:
 def test_each_core_that_others_use_is_left_to_them(machine: Machine, others: float, left: int) -> None:
     threads = machine.threads(4)
     threads.adjust()
-    machine.run(2 * PERIOD_S, own=1.0, others=others)
-    threads.adjust()
+    machine.run(threads, 2 * PERIOD_S, own=1.0, others=others)
     assert [4, *machine.set[1:]][-1] == left
 
 
@@ -61,24 +66,38 @@ def test_threads_come_back_when_the_others_are_done(machine: Machine) -> None:
     threads = machine.threads(4)
     threads.adjust()
     for others in (3.0, 0.0):
-        machine.run(PERIOD_S, own=1.0, others=others)
-        threads.adjust()
-    assert machine.set == [4, 1, 4]
+        machine.run(threads, 2 * PERIOD_S, own=1.0, others=others)
+    assert (machine.set[:2], machine.set[-1]) == ([4, 1], 4)
 
 
 def test_it_looks_no_more_than_once_in_a_period(machine: Machine) -> None:
     threads = machine.threads(4)
     threads.adjust()
-    machine.run(PERIOD_S / 2, own=1.0, others=3.0)
-    threads.adjust()
+    machine.run(threads, FIRST_S + 0.1, own=1.0, others=0.0)
+    machine.run(threads, PERIOD_S - 0.2, own=1.0, others=3.0)
     assert machine.set == [4]
+
+
+def test_what_others_did_while_it_paused_does_not_count(machine: Machine) -> None:
+    threads = machine.threads(4)
+    machine.run(threads, 2 * PERIOD_S, own=1.0, others=0.0)
+    machine.rest(60.0, own=0.0, others=4.0)
+    machine.run(threads, 2 * PERIOD_S, own=1.0, others=0.0)
+    assert machine.set == [4]
+
+
+def test_after_a_pause_it_looks_soon(machine: Machine) -> None:
+    threads = machine.threads(4)
+    machine.run(threads, 2 * PERIOD_S, own=1.0, others=0.0)
+    machine.rest(60.0, own=0.0, others=0.0)
+    machine.run(threads, FIRST_S + 0.2, own=1.0, others=3.0)
+    assert machine.set == [4, 1]
 
 
 def test_it_never_takes_more_than_it_may(machine: Machine) -> None:
     threads = machine.threads(2)
     threads.adjust()
-    machine.run(PERIOD_S, own=0.0, others=0.0)
-    threads.adjust()
+    machine.run(threads, 2 * PERIOD_S, own=0.0, others=0.0)
     assert machine.set == [2]
 
 
