@@ -5,8 +5,8 @@
 
 Rows are grouped by slot once per forward pass of the whole model (`RowPlan`), not once per layer. A group of
 all rows, or of neighbouring rows, costs two matrix products and no copy; rows of the base version cost
-nothing. Where faster products are at hand (`Routing.products`), they are used; one call adds all groups
-that are of neighbours.
+nothing. Where faster products are at hand (`Routing.products`), one call of theirs computes the layer, or all
+layers that share their input, and adds all groups that are of neighbours.
 """
 
 from __future__ import annotations
