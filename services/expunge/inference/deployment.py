@@ -89,7 +89,7 @@ class EngineDeployment:
         self, request: RelayRequest, placement: Placement
     ) -> AsyncIterator[list[tuple[int, Part]]]:
         """See `Relays.read`. `placement` is for the router."""
-        async for parts in self._relays.read(request.client):
+        async for parts in self._relays.read(request):
             yield parts
 
     async def score(self, request: ScoreRequest, placement: Placement) -> ScoreResult | ExpungeError:

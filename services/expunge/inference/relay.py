@@ -18,10 +18,16 @@ _GATHER_S = 0.004  # the answers of one step become ready one after the other
 
 @dataclass(frozen=True)
 class Reply:
-    """Where the parts of an answer go: a client's relay, and the call there."""
+    """Where the parts of an answer go: a client's relay, and the call there.
+
+    Attributes:
+        given_up: numbers of relays that the client had stopped reading before it called; a replica may learn
+            of that later than of the call.
+    """
 
     client: str
     call: int
+    given_up: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,15 @@ class Part:
 
 @dataclass(frozen=True)
 class RelayRequest:
-    """Asks one replica for everything that goes through `client`'s relay."""
+    """Asks one replica for everything that goes through `client`'s relay of this number."""
 
     client: str
+    number: int
 
 
 @dataclass
 class _Box:
+    number: int
     parts: list[tuple[int, Part]] = field(default_factory=list)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,15 +63,15 @@ class Relays:
     def put(self, reply: Reply | None, part: Part) -> bool:
         """Send `part` through the relay; False: nobody reads it."""
         box = self._boxes.get(reply.client) if reply is not None else None
-        if reply is None or box is None:
+        if reply is None or box is None or box.number in reply.given_up:
             return False
         box.parts.append((reply.call, part))
         box.filled.set()
         return True
 
-    async def read(self, client: str) -> AsyncIterator[list[tuple[int, Part]]]:
-        """What is put for `client` from now on, with the numbers of the calls, as long as it is iterated."""
-        box = self._boxes[client] = _Box()
+    async def read(self, request: RelayRequest) -> AsyncIterator[list[tuple[int, Part]]]:
+        """What is put for the client from now on, and the numbers of the calls, while it is iterated."""
+        box = self._boxes[request.client] = _Box(request.number)
         try:
             while True:
                 await box.filled.wait()
@@ -72,5 +80,5 @@ class Relays:
                 parts, box.parts = box.parts, []
                 yield parts
         finally:
-            if self._boxes.get(client) is box:
-                del self._boxes[client]
+            if self._boxes.get(request.client) is box:
+                del self._boxes[request.client]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +19,7 @@ from expunge.observability.logging import get_logger
 _GAP_S = 5.0  # how long a part may be missing when later ones are there
 _IDLE_S = 1.0  # for so long a relay is read on with no answer under way: a leaving replica waits for its end
 _WORTH_ANSWERS = 2  # of one replica at a time
+_REMEMBERED = 32  # relays given up; the oldest of them ended long ago
 
 _log = get_logger()
 
@@ -93,42 +94,65 @@ class RelayReader:
         self._handle = handle
         self._name = uuid.uuid4().hex
         self._calls = itertools.count()
+        self._numbers = itertools.count()
+        self._given_up: deque[int] = deque(maxlen=_REMEMBERED)
         self._inboxes: dict[int, Inbox] = {}
+        self._unplaced: set[int] = set()  # calls of which no part has come: any replica may answer them
         self._answering: defaultdict[str, set[int]] = defaultdict(set)  # replica → calls under way
-        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._reading: dict[str, tuple[int, asyncio.Task[None]]] = {}  # replica → its relay's number
 
     def open(self) -> Inbox:
         """An inbox for the answer to one call; `close` it."""
         call = next(self._calls)
-        inbox = self._inboxes[call] = Inbox(Reply(self._name, call), self)
+        reply = Reply(self._name, call, frozenset(self._given_up))
+        inbox = self._inboxes[call] = Inbox(reply, self)
+        self._unplaced.add(call)
         return inbox
 
     def close(self, inbox: Inbox) -> None:
         """Nothing more is wanted of the answer."""
         call = inbox.reply.call
         del self._inboxes[call]
+        self._unplaced.discard(call)
         for replica, calls in list(self._answering.items()):
             calls.discard(call)
             if not calls:
                 del self._answering[replica]
-                asyncio.get_running_loop().call_later(_IDLE_S, self._stop_if_idle, replica)
+                self._stop_later(replica)
 
     def note(self, replica: str, call: int) -> None:
         """The answer to `call` comes from `replica`."""
         if call not in self._inboxes:
             return
+        self._unplaced.discard(call)
         self._answering[replica].add(call)
         if len(self._answering[replica]) >= _WORTH_ANSWERS and replica not in self._reading:
-            self._reading[replica] = asyncio.create_task(self._read(replica))
+            number = next(self._numbers)
+            self._reading[replica] = number, asyncio.create_task(self._read(replica, number))
+
+    def _stop_later(self, replica: str) -> None:
+        asyncio.get_running_loop().call_later(_IDLE_S, self._stop_if_idle, replica)
 
     def _stop_if_idle(self, replica: str) -> None:
-        if replica not in self._answering and replica in self._reading:
-            self._reading[replica].cancel()
+        if replica in self._answering or replica not in self._reading:
+            return
+        if self._unplaced:
+            self._stop_later(replica)
+            return
+        number, task = self._reading[replica]
+        self._give_up(replica, number)
+        task.cancel()
 
-    async def _read(self, replica: str) -> None:
+    def _give_up(self, replica: str, number: int) -> None:
+        """Before anything else is called: the replica may learn of a call before it learns of this."""
+        if self._reading.get(replica, (None,))[0] == number:
+            del self._reading[replica]
+            self._given_up.append(number)
+
+    async def _read(self, replica: str, number: int) -> None:
         """Where it ends early, the replica sends in the answers' own responses again."""
         placement = Placement(only=replica)
-        response = self._handle.options(stream=True).relay.remote(RelayRequest(self._name), placement)
+        response = self._handle.options(stream=True).relay.remote(RelayRequest(self._name, number), placement)
         try:
             async for parts in response:
                 for call, part in parts:
@@ -138,5 +162,5 @@ class RelayReader:
             is_known = isinstance(error, ExpungeError)
             _log.info("relay_ended", replica=replica, detail=str(error) if is_known else repr(error))
         finally:
+            self._give_up(replica, number)
             response.cancel()
-            del self._reading[replica]

@@ -198,3 +198,43 @@ async def test_a_relay_is_given_up_when_no_answer_needs_it(monkeypatch: pytest.M
 def relays_read(handle: Handle) -> bool:
     part = Part(1, TokenBatch("", (), "v"), "engine-0")
     return any(handle.relays.put(Reply(client, 0), part) for client in list(handle.relays._boxes))
+
+
+async def test_an_answer_asked_for_later_does_not_use_a_relay_that_was_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The replica learns of the call before it learns that nobody reads any more."""
+    monkeypatch.setattr(relay_reader, "_IDLE_S", 0.0)
+    handle = Handle()
+    async with answering(handle, "a", "b") as answers:
+        (name,) = handle.relays._boxes
+        await handle.engine.take(TOKENS)
+        await asyncio.gather(*answers)
+    await until(lambda: handle.relay_calls[0].is_cancelled)
+    left = handle.relays.read(RelayRequest(name, 0))
+    waiting = asyncio.ensure_future(anext(left))
+    await until(lambda: name in handle.relays._boxes)
+    part = Part(1, TokenBatch("", (), "v"), "engine-0")
+    assert handle.relays.put(Reply(name, 2), part)
+    assert not handle.relays.put(Reply(name, 3, frozenset({0})), part)
+    await waiting
+    await left.aclose()
+
+
+async def test_a_relay_is_read_on_while_an_answer_may_still_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_reader, "_IDLE_S", 0.0)
+    handle = Handle()
+    client = EngineClient(handle)  # type: ignore[arg-type]
+    reader = client._relays
+    first, second, later = reader.open(), reader.open(), reader.open()
+    for inbox in (first, second):
+        reader.note("engine-0", inbox.reply.call)
+    await until(lambda: bool(handle.relays._boxes))
+    reader.close(first)
+    reader.close(second)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not handle.relay_calls[0].is_cancelled
+    reader.close(later)
+    await until(lambda: handle.relay_calls[0].is_cancelled)
+    assert reader.open().reply.given_up == {0}
