@@ -19,7 +19,6 @@ from ray.serve.handle import DeploymentHandle
 
 from expunge.errors import Cancelled, ExpungeError, Overloaded, Unavailable, VersionNotStaged
 from expunge.inference.placement import REPLICA, Placement, Refusals
-from expunge.inference.relay_reader import RelayReader
 from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.request_router import RETRY_AFTER_S, not_staged
 from expunge.observability.logging import get_logger
@@ -47,7 +46,6 @@ class EngineClient:
         self._handle = handle
         self._unroutable = unroutable
         self._refusals = Refusals(clock)
-        self._relays = RelayReader(handle)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TokenBatch]:
         """See `Engine.generate`; whoever stops iterating stops the generation.
@@ -75,20 +73,18 @@ class EngineClient:
         raise not_staged(request.version)
 
     async def _generate(self, request: GenerationRequest, placement: Placement) -> AsyncIterator[TokenBatch]:
-        inbox = self._relays.open()
-        response = self._handle.options(stream=True).generate.remote(request, placement, inbox.reply)
-        filling = asyncio.create_task(inbox.fill_from(response))
+        response = self._handle.options(stream=True).generate.remote(request, placement)
         try:
-            async for part in inbox.parts():
-                yield part.batch
+            async for item in response:
+                if isinstance(item, ExpungeError):
+                    raise item
+                yield item
         except (asyncio.CancelledError, GeneratorExit, ExpungeError):
             raise
         except Exception as error:
             raise translate(error) from error
         finally:
-            filling.cancel()
             response.cancel()  # without this the replica would generate to the end
-            self._relays.close(inbox)
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         """See `Engine.score`; raises as `generate`."""

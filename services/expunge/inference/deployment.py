@@ -18,8 +18,7 @@ from expunge.config import Settings, thread_environment
 from expunge.errors import ExpungeError, VersionNotStaged
 from expunge.inference.backend import open_backend
 from expunge.inference.placement import REPLICA, Placement
-from expunge.inference.relay import Part, RelayRequest, Relays, Reply
-from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult
+from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 from expunge.inference.request_router import STATS_PERIOD_S, EngineRouter, routing_stats
 from expunge.inference.stats import EngineStats
 from expunge.inference.version_follower import VersionFollower
@@ -48,7 +47,6 @@ class EngineDeployment:
         self._settings = settings
         self._member = serve.get_replica_context().replica_id.unique_id
         self._metrics = EngineMetrics(with_ray=True)
-        self._relays = Relays()
         self._engine = await open_backend(settings, self._metrics)
         self._engine.start()
         self._follower = VersionFollower(
@@ -68,29 +66,15 @@ class EngineDeployment:
             self._following.result()
 
     async def generate(
-        self, request: GenerationRequest, placement: Placement, reply: Reply | None = None
-    ) -> AsyncIterator[Part | ExpungeError]:
-        """See `Backend.generate`; an error is the last item. `placement` is for the router.
-
-        The first and the last part are items, and all others that don't find a relay to `reply`.
-        """
+        self, request: GenerationRequest, placement: Placement
+    ) -> AsyncIterator[TokenBatch | ExpungeError]:
+        """See `Backend.generate`; an error is the last item. `placement` is for the router."""
         await self._follower.await_staged(request.version)
-        number = 0
         try:
             async for batch in self._engine.generate(request, self._settings.stream_batch_s):
-                part = Part(number, batch, self._member)
-                if number == 0 or batch.finish is not None or not self._relays.put(reply, part):
-                    yield part
-                number += 1
+                yield batch
         except ExpungeError as error:
             yield _signed(error, self._member)
-
-    async def relay(
-        self, request: RelayRequest, placement: Placement
-    ) -> AsyncIterator[list[tuple[int, Part]]]:
-        """See `Relays.read`. `placement` is for the router."""
-        async for parts in self._relays.read(request):
-            yield parts
 
     async def score(self, request: ScoreRequest, placement: Placement) -> ScoreResult | ExpungeError:
         """See `Backend.score`. `placement` is for the router."""

@@ -1,4 +1,4 @@
-"""Where one request may and may not go; travels with it, for the router to read."""
+"""Where one request may not go; travels with it, for the router to read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ class Placement:
     Attributes:
         left_out: must not be asked: unroutable, or they have refused this very request.
         avoided: are asked only where nobody else is left: they refused the version a moment ago.
-        only: the one that must be asked, if it is not empty.
     """
 
     left_out: frozenset[str] = frozenset()
     avoided: frozenset[str] = frozenset()
-    only: str = ""
 
 
 class Refusals:

@@ -23,7 +23,6 @@ from ray.serve.request_router import (
 from expunge.errors import Unavailable, VersionNotStaged
 from expunge.inference.placement import Placement
 from expunge.inference.prefix_map import PrefixMap, prefix_keys
-from expunge.inference.relay import RelayRequest
 from expunge.inference.replica_choice import Candidate, by_preference
 from expunge.inference.request import GenerationRequest, ScoreRequest
 
@@ -67,11 +66,9 @@ class EngineRouter(RequestRouter):
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         """One replica for each rank, best first. Serve takes the first that accepts."""
-        if pending_request is None or not _has_placement(pending_request.args):
+        if pending_request is None or not _is_request(pending_request.args):
             return [candidate_replicas]
-        request, placement = pending_request.args[:2]
-        if isinstance(request, RelayRequest):
-            return [self._only(candidate_replicas, placement.only, pending_request)]
+        request, placement = pending_request.args
         pending_request.routing_context.should_backoff = True  # where every replica is full
         replicas = {_name(replica.replica_id): replica for replica in candidate_replicas}
         candidates = [self._candidate(name, replica) for name, replica in replicas.items()]
@@ -107,14 +104,6 @@ class EngineRouter(RequestRouter):
         """The request is over, however it ended."""
         self._place(internal_request_id, None)
 
-    def _only(
-        self, replicas: list[RunningReplica], name: str, pending_request: PendingRequest
-    ) -> list[RunningReplica]:
-        named = [one for one in replicas if _name(one.replica_id) == name]
-        if not named and not pending_request.future.done():
-            pending_request.future.set_exception(Unavailable(f"engine replica {name} takes no more requests"))
-        return named or replicas  # Serve looks at the future when it is given any
-
     def _expect(self, pending_request: PendingRequest, name: str) -> None:
         """Count the request from now on: of many routed at one time, each must see the ones before it."""
         call = pending_request.metadata.internal_request_id
@@ -142,10 +131,10 @@ class EngineRouter(RequestRouter):
         return Candidate(name, max(cached, self._ongoing[name]), staged)
 
 
-def _has_placement(args: list[Any]) -> bool:
+def _is_request(args: list[Any]) -> bool:
     return (
-        len(args) >= 2
-        and isinstance(args[0], (GenerationRequest, ScoreRequest, RelayRequest))
+        len(args) == 2
+        and isinstance(args[0], (GenerationRequest, ScoreRequest))
         and isinstance(args[1], Placement)
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError, TaskCancelledError
@@ -12,8 +11,7 @@ from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, Req
 from expunge.errors import Cancelled, ExpungeError, Overloaded, Unavailable, VersionNotStaged
 from expunge.inference.client import EngineClient, translate
 from expunge.inference.placement import REFUSAL_S, Placement
-from expunge.inference.relay import Part, Reply
-from expunge.inference.request import FinishReason, GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
+from expunge.inference.request import GenerationRequest, ScoreRequest, ScoreResult, TokenBatch
 
 
 def of_task(cause: Exception) -> RayTaskError:
@@ -90,13 +88,12 @@ class Handle:
     def options(self, *, stream: bool) -> Handle:
         return self
 
-    def remote(self, request: object, placement: Placement, reply: Reply | None = None) -> Replies:
+    def remote(self, request: object, placement: Placement) -> Replies:
         self.placements.append(placement)
         return next(self._left)
 
 
-HI = Part(0, TokenBatch("hi", (1,), "v", FinishReason.LENGTH), "one")
-BEGUN = replace(HI, batch=replace(HI.batch, finish=None))
+HI = TokenBatch("hi", (1,), "v")
 
 
 def missing(replica: str) -> VersionNotStaged:
@@ -122,20 +119,15 @@ async def test_a_version_that_no_replica_holds_is_an_error() -> None:
 
 
 async def test_any_other_error_ends_the_request_at_once() -> None:
-    handle = Handle([BEGUN, Unavailable("gone")], [HI])
+    handle = Handle([HI, Unavailable("gone")], [HI])
     answer = EngineClient(handle).generate(REQUEST)
     assert (await anext(answer)).text == "hi"
     with pytest.raises(Unavailable):
         await anext(answer)
 
 
-async def test_an_answer_that_ends_without_its_last_part_is_an_error() -> None:
-    with pytest.raises(Unavailable, match="without its last part"):
-        _ = [batch async for batch in EngineClient(Handle([BEGUN])).generate(REQUEST)]
-
-
 async def test_an_answer_that_has_begun_is_not_begun_again() -> None:
-    handle = Handle([BEGUN, missing("one")], [HI])
+    handle = Handle([HI, missing("one")], [HI])
     answer = EngineClient(handle).generate(REQUEST)
     assert (await anext(answer)).text == "hi"
     with pytest.raises(Unavailable):

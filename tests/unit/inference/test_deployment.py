@@ -13,7 +13,6 @@ from expunge.errors import Unavailable
 from expunge.inference.client import EngineClient
 from expunge.inference.deployment import EngineDeployment
 from expunge.inference.placement import Placement
-from expunge.inference.relay import Relays, Reply
 from expunge.inference.request import GenerationRequest
 from expunge.inference.version_follower import VersionFollower
 
@@ -29,7 +28,6 @@ class OneReplica:
             "_follower": replica.follower,
             "_settings": Settings(),
             "_member": "engine-0",
-            "_relays": Relays(),
         }
         self._deployment = SimpleNamespace(**parts)  # its constructor needs Serve
         self.asked = 0
@@ -38,9 +36,9 @@ class OneReplica:
     def options(self, *, stream: bool) -> OneReplica:
         return self
 
-    def remote(self, request: GenerationRequest, placement: Placement, reply: Reply) -> OneReplica:
+    def remote(self, request: GenerationRequest, placement: Placement) -> OneReplica:
         self.asked += 1
-        self._answer = EngineDeployment.generate(self._deployment, request, placement, reply)  # type: ignore[arg-type]
+        self._answer = EngineDeployment.generate(self._deployment, request, placement)  # type: ignore[arg-type]
         return self
 
     def __aiter__(self) -> AsyncIterator[object]:
