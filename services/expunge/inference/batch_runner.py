@@ -72,8 +72,8 @@ class BatchRunner:
         self.table = SlotTable.install(self.model, slots, max_rank, base_digest=loaded.digest)
         if kernels is not None:
             products = PackedProducts(kernels, loaded.precision.weights)
-            fused_layers.install(self.model, products)
             self.table.multiply_with(products)
+            fused_layers.install(self.model, products)
         OutputHead.install(self.model)  # where it is still the plain one
         self._wanted: Tensor | None = None
         self._install_attention()

@@ -16,6 +16,8 @@ import psutil
 import torch
 
 PERIOD_S = 2.0
+FIRST_S = 0.25  # the same after a pause, in which others may have come or gone
+PAUSE_S = 1.0
 TAKEN = 0.65  # share of a core that others must use for it to count as theirs
 
 
@@ -42,7 +44,8 @@ class ElasticThreads:
         most: never more threads than this.
         cores: of the machine.
         measure: processor time as of now.
-        apply: sets the number of threads of the calling thread.
+        apply: sets the number of threads of the calling thread, and the number that threads begin with.
+        current: the number of the calling thread.
         clock: seconds.
     """
 
@@ -53,34 +56,42 @@ class ElasticThreads:
         cores: int | None = None,
         measure: Callable[[], CpuSeconds] = CpuSeconds.now,
         apply: Callable[[int], None] = torch.set_num_threads,
+        current: Callable[[], int] = torch.get_num_threads,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most
         self._cores = cores or psutil.cpu_count() or 1
         self._measure = measure
         self._apply = apply
+        self._current = current
         self._clock = clock
         self._last: tuple[float, CpuSeconds] | None = None
-        self._threads = 0
+        self._looks_after_s = FIRST_S
+        self._called = -PAUSE_S
+        self._wanted = most
 
     def adjust(self) -> None:
-        """Call it between two pieces of work; it looks at most once in `PERIOD_S`."""
-        if self._most == 1 and self._threads == 1:
+        """Call it between two pieces of work; it looks at others' use once in `PERIOD_S`.
+
+        It asks each time for the number that holds: another thread that sets its own changes what a thread
+        that has not computed yet begins with.
+        """
+        self._look()
+        if self._current() != self._wanted:
+            self._apply(self._wanted)
+
+    def _look(self) -> None:
+        if self._most == 1:
             return
-        now = self._clock()
-        if self._last is None:
-            self._last = now, self._measure()
-            self._set(self._most)
+        now, before_s = self._clock(), self._called
+        self._called = now
+        if self._last is None or now - before_s > PAUSE_S:
+            self._last, self._looks_after_s = (now, self._measure()), FIRST_S
             return
         since, before = self._last
-        if now - since < PERIOD_S:
+        if now - since < self._looks_after_s:
             return
         used = self._measure()
         others = max(0.0, (used.all - before.all) - (used.own - before.own)) / (now - since)
-        self._last = now, used
-        self._set(max(1, min(self._most, int(self._cores - others + TAKEN))))
-
-    def _set(self, threads: int) -> None:
-        if threads != self._threads:
-            self._apply(threads)
-            self._threads = threads
+        self._wanted = max(1, min(self._most, int(self._cores - others + TAKEN)))
+        self._last, self._looks_after_s = (now, used), PERIOD_S

@@ -5,14 +5,14 @@
 
 Rows are grouped by slot once per forward pass of the whole model (`RowPlan`), not once per layer. A group of
 all rows, or of neighbouring rows, costs two matrix products and no copy; rows of the base version cost
-nothing. Where faster products are at hand (`Routing.products`), they are used; one call adds all groups
-that are of neighbours.
+nothing. Where faster products are at hand (`Routing.products`), one call of theirs computes the layer, or all
+layers that share their input, and adds all groups that are of neighbours.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,17 +61,37 @@ class RowPlan:
     table: RowTable | None = None
 
 
-class Products(Protocol):
-    """Faster ways to compute what this layer does; fp32 on a CPU, contiguous."""
+@dataclass(frozen=True)
+class PackedLayer:
+    """A linear layer whose weight is held by `Products`.
 
-    def pack(self, weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What makes x weightᵀ [..., out] of x [..., in]; it holds the weight in a form of its own."""
+    Attributes:
+        weight: what `Products.pack` made of it.
+        index: the layer's in a `RowTable`.
+    """
+
+    weight: object
+    bias: torch.Tensor | None
+    index: int
+
+
+class Product(Protocol):
+    """What computes one layer, or several that share their input."""
+
+    def __call__(self, x: torch.Tensor, table: RowTable | None = None) -> tuple[torch.Tensor, ...]:
+        """x [rows, 1, in], contiguous → [rows, 1, out] of every layer, with what the rows' adapters add."""
         ...
 
-    def add_adapters(
-        self, x: torch.Tensor, out: torch.Tensor, factors: torch.Tensor, ranges: torch.Tensor, most_rank: int
-    ) -> None:
-        """Add to out [rows, out] what the adapters of all groups of a `RowTable` make of x [rows, in]."""
+
+class Products(Protocol):
+    """Faster ways to compute what this layer does; fp32 on a CPU."""
+
+    def pack(self, weight: torch.Tensor) -> object:
+        """A weight [out, in] in a form of its own."""
+        ...
+
+    def join(self, layers: Sequence[PackedLayer]) -> Product:
+        """The product of layers that share their input."""
         ...
 
 
@@ -130,11 +150,13 @@ class MultiAdapterLinear(nn.Linear):
         self.bias = linear.bias
         self.index = index
         self.routing = routing
-        self._product: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self.packed: PackedLayer | None = None
+        self._product: Product | None = None
 
     def pack(self, products: Products) -> None:
         """Let `products` hold the weight; the layer itself has none afterwards."""
-        self._product = products.pack(self.weight)
+        self.packed = PackedLayer(products.pack(self.weight), self.bias, self.index)
+        self._product = products.join([self.packed])
         self.register_parameter("weight", None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,19 +166,13 @@ class MultiAdapterLinear(nn.Linear):
             VersionNotStaged: the rows have no versions.
         """
         plan = self.routing.plan_for(x)
-        products, table = self.routing.products, plan.table
-        if products is None or self._product is None:
+        if self._product is None:
             out = functional.linear(x, self.weight, self.bias)
+        elif plan.table is not None and x.shape[1] == 1:
+            return self._product(x.contiguous(), plan.table)[0]
         else:
-            x = x.contiguous()
-            out = self._product(x)
-            if self.bias is not None:
-                out.add_(self.bias)
-            if table is not None and x.shape[1] == 1:
-                inputs, outputs = x.view(plan.rows, -1), out.view(plan.rows, -1)
-                factors = table.factors[self.index]
-                products.add_adapters(inputs, outputs, factors, table.ranges, table.most_rank)
-                return out
+            tokens = x.reshape(-1, 1, self.in_features)
+            out = self._product(tokens)[0].view(*x.shape[:2], self.out_features)
         for group in plan.groups:
             pair = group.pairs[self.index]
             if pair is None:
@@ -170,3 +186,22 @@ class MultiAdapterLinear(nn.Linear):
                 rows = out[group.start : group.stop].view(-1, self.out_features)  # a view: adds in place
                 rows.addmm_(hidden.reshape(-1, a.shape[0]), b)
         return out
+
+
+class SharedInput:
+    """Packed layers that share their input, computed together where the running plan allows it."""
+
+    def __init__(self, layers: Sequence[MultiAdapterLinear], products: Products) -> None:
+        self._layers = tuple(layers)
+        self._product = products.join([layer.packed for layer in layers if layer.packed is not None])
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """x [rows, 1, in] → [rows, 1, out] of every layer.
+
+        Raises:
+            VersionNotStaged: the rows have no versions.
+        """
+        plan = self._layers[0].routing.plan_for(x)
+        if plan.groups and plan.table is None:  # rows of one version are scattered
+            return tuple(layer(x) for layer in self._layers)
+        return self._product(x.contiguous(), plan.table)

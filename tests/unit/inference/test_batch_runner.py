@@ -29,6 +29,7 @@ from expunge.inference.local import LocalModel
 from expunge.inference.native.kernels import PANEL
 from expunge.inference.native.packed_weight import PackedWeight
 from expunge.lora.adapter import Adapter, Pair
+from expunge.lora.linear import PackedLayer
 from expunge.models.load import LoadedModel, load_model, round_weights
 from expunge.models.precision import Precision
 
@@ -164,12 +165,9 @@ def test_a_weight_is_held_once_and_in_its_own_format(loaded: LoadedModel, kernel
     model = BatchRunner(rounded(loaded), 4, 8, 2**20, kernels_folder=kernels_folder).model
     assert not any(one() is not None for one in matrices)
     assert all(one.dim() == 1 for one in model.parameters())
-    held = {
-        id(value.numbers): value.numbers
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, PackedWeight)
-    }.values()
+    values = [value for module in model.modules() for value in vars(module).values()]
+    weights = [value.weight if isinstance(value, PackedLayer) else value for value in values]
+    held = {id(one.numbers): one.numbers for one in weights if isinstance(one, PackedWeight)}.values()
     assert {one.dtype for one in held} == {torch.bfloat16}
     assert sum(one.untyped_storage().nbytes() for one in held) == 2 * (numbers + padding)
 

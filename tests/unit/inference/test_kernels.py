@@ -15,7 +15,8 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from expunge.inference.native.build import load_library
 from expunge.inference.native.kernels import BLOCK, MAX_QUERIES, Kernels, load_kernels
-from expunge.inference.native.packed_weight import PackedWeight
+from expunge.inference.native.packed_weight import JointProduct, PackedWeight
+from expunge.lora.linear import PackedLayer, RowTable
 
 # One set of kernels for all examples: they keep no state.
 per_example = settings(
@@ -127,34 +128,47 @@ def test_attention_is_that_of_torch(
     torch.testing.assert_close(got, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
 @per_example
 @given(
     groups=st.lists(
         st.tuples(st.integers(0, 3), st.integers(1, 19), st.integers(0, 21)), min_size=1, max_size=4
     ),
     inputs=st.integers(1, 6),
-    outputs=st.integers(1, 6),
+    outputs=st.lists(st.integers(1, 6), min_size=1, max_size=3),
     seed=st.integers(0, 99),
 )
-def test_adapters_are_added_as_by_torch(
-    kernels: Kernels, groups: list[tuple[int, int, int]], inputs: int, outputs: int, seed: int
+def test_layers_are_computed_with_the_adapters_of_every_row(
+    kernels: Kernels,
+    held: torch.dtype,
+    groups: list[tuple[int, int, int]],
+    inputs: int,
+    outputs: list[int],
+    seed: int,
 ) -> None:
-    """Groups of (tokens without adapter before, tokens, rank)."""
-    tokens = sum(gap + count for gap, count, _ in groups)
-    x, out = numbers(seed, tokens, inputs * BLOCK), numbers(seed + 1, tokens, outputs * BLOCK)
-    expected, ranges, factors, at = out.clone(), [], [], 0
-    held = []  # keeps the factors alive, whose addresses are passed
-    for index, (gap, count, rank) in enumerate(groups):
-        start, at = at + gap, at + gap + count
-        a = numbers(seed + 2 + index, rank, inputs * BLOCK)
-        b = numbers(seed + 20 + index, rank, outputs * BLOCK)
-        held.append((a, b))
-        ranges.append((start, at))
-        factors.append((a.data_ptr(), b.data_ptr(), rank))
-        expected[start:at] += x[start:at] @ a.T @ b
-    most = max(1, *(rank for _, _, rank in groups))
-    kernels.add_adapters(x, out, torch.tensor(factors), torch.tensor(ranges), most)
-    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)
+    """Layers of one input, every other one with a bias; groups of (rows on the base before, rows, rank)."""
+    rows = sum(gap + count for gap, count, _ in groups)
+    x = numbers(seed, rows, 1, inputs * BLOCK)
+    layers, expected, factors, held_pairs = [], [], [], []
+    for index, blocks in enumerate(outputs):
+        weight = numbers(seed + 7 * index, blocks * BLOCK, inputs * BLOCK).to(held).float()
+        bias = numbers(seed + 9 * index, blocks * BLOCK) if index % 2 == 0 else None
+        layers.append(PackedLayer(PackedWeight(weight, held), bias, index))
+        out, own, ranges, at = functional.linear(x, weight, bias), [], [], 0
+        for number, (gap, count, rank) in enumerate(groups):
+            start, at = at + gap, at + gap + count
+            a = numbers(seed + 2 + number, rank, inputs * BLOCK)
+            b = numbers(seed + 20 + number + index, rank, blocks * BLOCK)
+            held_pairs.append((a, b))  # keeps alive what is passed by address
+            own.append((a.data_ptr(), b.data_ptr(), rank))
+            ranges.append((start, at))
+            out[start:at] += x[start:at] @ a.T @ b
+        expected.append(out)
+        factors.append(own)
+    most = max(rank for _, _, rank in groups)
+    table = RowTable(torch.tensor(factors), torch.tensor(ranges), most)
+    for got, wanted in zip(JointProduct(kernels, layers)(x, table), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
@@ -166,26 +180,26 @@ def test_products_are_those_of_torch(
     kernels: Kernels, held: torch.dtype, rows: int, inputs: int, outputs: int, seed: int
 ) -> None:
     x, weight = numbers(seed, rows, 1, inputs), numbers(seed + 1, outputs, inputs).to(held).float()
-    packed = PackedWeight(kernels, weight, held)
-    got = packed(x)
+    product = JointProduct(kernels, [PackedLayer(PackedWeight(weight, held), None, 0)])
+    (got,) = product(x)
     torch.testing.assert_close(got, functional.linear(x, weight), rtol=1e-4, atol=1e-4)
-    assert all(torch.equal(packed(x[row : row + 1])[0], got[row]) for row in range(rows))
+    assert all(torch.equal(product(x[row : row + 1])[0][0], got[row]) for row in range(rows))
 
 
 @pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
 def test_products_of_many_rows_go_over_the_weight_more_than_once(kernels: Kernels, held: torch.dtype) -> None:
-    x, weight = numbers(0, 401, 32), numbers(1, 1000, 32).to(held).float()
-    packed = PackedWeight(kernels, weight, held)
-    got = packed(x)
+    x, weight = numbers(0, 401, 1, 32), numbers(1, 1000, 32).to(held).float()
+    product = JointProduct(kernels, [PackedLayer(PackedWeight(weight, held), None, 0)])
+    (got,) = product(x)
     torch.testing.assert_close(got, functional.linear(x, weight), rtol=1e-4, atol=1e-4)
-    assert torch.equal(packed(x[400:]), got[400:])
+    assert torch.equal(product(x[400:])[0], got[400:])
 
 
 @pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("outputs", [32, 77])
-def test_a_packed_weight_still_has_its_rows(kernels: Kernels, held: torch.dtype, outputs: int) -> None:
+def test_a_packed_weight_still_has_its_rows(held: torch.dtype, outputs: int) -> None:
     weight = numbers(0, outputs, 24)
-    packed = PackedWeight(kernels, weight, held)
+    packed = PackedWeight(weight, held)
     every = torch.arange(outputs)[:, None]
     assert torch.equal(packed.rows(every)[:, 0], weight.to(held).float())
     assert packed.numbers.dtype is held
@@ -193,16 +207,16 @@ def test_a_packed_weight_still_has_its_rows(kernels: Kernels, held: torch.dtype,
 
 def test_a_token_does_not_depend_on_its_neighbours(kernels: Kernels) -> None:
     """The very same bits, alone and among others: what seeds promise."""
-    x, a, b = numbers(0, 9, 64), numbers(1, 16, 64), numbers(2, 16, 32)
+    x, a, b = numbers(0, 31, 1, 64), numbers(1, 16, 64), numbers(2, 16, 32)
+    weight = PackedWeight(numbers(3, 32, 64), torch.bfloat16)
+    product = JointProduct(kernels, [PackedLayer(weight, None, 0)])
 
-    def added(rows: Tensor) -> Tensor:
-        out = torch.zeros(len(rows), 32)
-        table = torch.tensor([(a.data_ptr(), b.data_ptr(), 16)])
-        kernels.add_adapters(rows, out, table, torch.tensor([(0, len(rows))]), 16)
-        return out
+    def computed(rows: Tensor) -> Tensor:
+        factors = torch.tensor([[(a.data_ptr(), b.data_ptr(), 16)]])
+        return product(rows, RowTable(factors, torch.tensor([(0, len(rows))]), 16))[0]
 
-    together = added(x)
-    assert all(torch.equal(added(x[row : row + 1])[0], together[row]) for row in range(len(x)))
+    together = computed(x)
+    assert all(torch.equal(computed(x[row : row + 1])[0], together[row]) for row in range(len(x)))
 
 
 def test_they_are_compiled_once(kernels_folder: Path, tmp_path: Path) -> None:

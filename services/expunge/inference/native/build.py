@@ -16,7 +16,7 @@ from expunge.observability.logging import get_logger
 
 FOLDER = Path(__file__).parent
 SOURCES = (FOLDER / "kernels.c", FOLDER / "products.c")
-_HEADER = FOLDER / "vectors.h"
+_HEADERS = (FOLDER / "vectors.h", FOLDER / "adapters.h")
 _FLAGS = (
     *("-std=c11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno"),
     *("-fopenmp", "-shared", "-fPIC"),
@@ -62,7 +62,7 @@ def _fingerprint(compiler: str) -> str:
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_TIMEOUT_S
     )
-    sources = (path.read_text() for path in (*SOURCES, _HEADER))
+    sources = (path.read_text() for path in (*SOURCES, *_HEADERS))
     parts = (*sources, " ".join(_FLAGS), version.stdout, platform.machine(), _processor())
     return sha256("\0".join(parts).encode()).hexdigest()[:32]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from expunge.inference.native.build import load_library
+from expunge.lora.linear import RowTable
 
 BLOCK = 16  # positions of one block of keys or values; also the numbers of one vector
 MAX_QUERIES = 12  # of one tile and kv head
@@ -29,9 +30,9 @@ class Kernels:
         self._silu_multiply = _function(library.silu_multiply, _POINTER, _POINTER, _SIZE)
         self._rotate = _function(library.rotate, *[_POINTER] * 3, *[_SIZE] * 3)
         self._write_kv = _function(library.write_kv, *[_POINTER] * 5, *[_SIZE] * 3)
-        self._multiply_fp32 = _function(library.multiply_fp32, *[_POINTER] * 3, *[_SIZE] * 3)
-        self._multiply_bf16 = _function(library.multiply_bf16, *[_POINTER] * 3, *[_SIZE] * 3)
-        self._add_adapters = _function(library.add_adapters, *[_POINTER] * 5, *[_SIZE] * 4)
+        product = (*[_POINTER] * 3, *[_SIZE] * 3, *[_POINTER] * 2, *[_SIZE] * 2, _POINTER)
+        self._multiply_fp32 = _function(library.multiply_fp32, *product)
+        self._multiply_bf16 = _function(library.multiply_bf16, *product)
         self._attend = _function(
             library.attend,
             *[_POINTER] * 5,
@@ -75,40 +76,41 @@ class Kernels:
             *keys.shape,
         )
 
-    def multiply(self, x: Tensor, weight: Tensor, out_width: int) -> Tensor:
-        """x [..., in] times a weight of `out_width` outputs, transposed: [..., out_width].
+    def multiply(
+        self, x: Tensor, layers: Tensor, widths: int, is_half: bool, table: RowTable | None
+    ) -> Tensor:
+        """Layers that share their input x [tokens, 1, in], each with what the adapters of its tokens add.
+
+        An adapter adds x Aᵀ B (arXiv 2106.09685).
 
         Args:
-            weight: [panels, in, `PANEL`], fp32 or bfloat16, as `PackedWeight` packs it.
-        """
-        in_width = weight.shape[1]
-        out = torch.empty(*x.shape[:-1], out_width)
-        product = self._multiply_bf16 if weight.dtype is torch.bfloat16 else self._multiply_fp32
-        rows = x.numel() // in_width
-        product(x.data_ptr(), weight.data_ptr(), out.data_ptr(), rows, in_width, out_width)
-        return out
+            layers: int64 [layers, 4]: address of a packed weight, of its bias (0: none), its outputs, and the
+                layer's index in `table`.
+            widths: outputs of all layers together.
+            is_half: the weights are in bfloat16, not in fp32.
+            table: the tokens' adapters; then all widths are multiples of `BLOCK`.
 
-    def add_adapters(self, x: Tensor, out: Tensor, factors: Tensor, ranges: Tensor, most_rank: int) -> None:
-        """out[t] += x[t] Aᵀ B, each token with the factors of its own adapter (arXiv 2106.09685).
-
-        Args:
-            x: [tokens, in]; out: [tokens, out]; widths are multiples of `BLOCK`.
-            factors: int64 [groups, 3]: addresses of A [rank, in] and B [rank, out], and the rank.
-            ranges: int64 [groups, 2]: first and last token (exclusive) of each group, ascending.
-            most_rank: the highest of the ranks.
+        Returns:
+            the outputs [tokens, out] of each layer, one after the other, and numbers of no meaning.
         """
-        hidden = torch.empty(len(x), most_rank)
-        self._add_adapters(
+        rows, width = len(x), x.shape[-1]
+        most_rank, ranges = (0, None) if table is None else (table.most_rank, table.ranges)
+        out = torch.empty(rows * (widths + len(layers) * most_rank))
+        start = out.data_ptr()
+        (self._multiply_bf16 if is_half else self._multiply_fp32)(
             x.data_ptr(),
-            out.data_ptr(),
-            hidden.data_ptr(),
-            factors.data_ptr(),
-            ranges.data_ptr(),
-            len(ranges),
+            start,
+            layers.data_ptr(),
+            len(layers),
+            rows,
+            width,
+            None if table is None else table.factors.data_ptr(),
+            None if ranges is None else ranges.data_ptr(),
+            0 if ranges is None else len(ranges),
             most_rank,
-            x.shape[1],
-            out.shape[1],
+            start + rows * widths * out.element_size(),
         )
+        return out
 
     def attend(
         self,

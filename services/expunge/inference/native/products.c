@@ -1,4 +1,4 @@
-/* Matrix products, for fp32 on a CPU: with packed weights, and with the factors of adapters.
+/* Matrix products with packed weights, and what adapters add to them, for fp32 on a CPU.
  *
  * A packed weight lies in panels of PANEL outputs, each [in][PANEL], so that a product reads it from end to end
  * and ends without sums over vectors. In fp32 the outputs of a panel follow each other. In bfloat16 outputs j and
@@ -8,7 +8,7 @@
  */
 #include <stddef.h>
 
-#include "vectors.h"
+#include "adapters.h"
 
 #define PANEL 32
 #define PASS 192      /* rows for which a panel is read again, so that they stay in the cache */
@@ -80,155 +80,118 @@ static inline __attribute__((always_inline)) void panel_rows(const int is_half, 
     }
 }
 
-static inline __attribute__((always_inline)) void multiply(const int is_half, const float *x, const char *weight,
-                                                           float *out, int64_t rows, int64_t in, int64_t out_width) {
-    const int64_t panels = (out_width + PANEL - 1) / PANEL, passes = (rows + PASS - 1) / PASS;
-    const int64_t panel_bytes = in * PANEL * (is_half ? 2 : 4);
-#pragma omp parallel for schedule(static) collapse(2) if (out_width * in > SMALL)
-    for (int64_t pass = 0; pass < passes; pass++)
-        for (int64_t p = 0; p < panels; p++) {
-            const int64_t first = rows * pass / passes, count = rows * (pass + 1) / passes - first;
-            const int64_t tiles = (count + TILE - 1) / TILE, left = out_width - p * PANEL;
-            for (int64_t tile = 0; tile < tiles; tile++) {
-                int64_t start = first + count * tile / tiles, stop = first + count * (tile + 1) / tiles;
-                panel_rows(is_half, (int)(stop - start), tile == 0, x + start * in, weight + p * panel_bytes, in,
-                           out + start * out_width + p * PANEL, out_width, left < PANEL ? left : PANEL);
-            }
-        }
-}
-
-/* out = x weight^T; x [rows, in], out [rows, out_width]; weight packed in fp32. */
-void multiply_fp32(const float *x, const char *weight, float *out, int64_t rows, int64_t in, int64_t out_width) {
-    multiply(0, x, weight, out, rows, in, out_width);
-}
-
-/* The same; weight packed in bfloat16. */
-void multiply_bf16(const float *x, const char *weight, float *out, int64_t rows, int64_t in, int64_t out_width) {
-    multiply(1, x, weight, out, rows, in, out_width);
-}
-
-struct factors {
-    const float *a, *b; /* [rank][in], [rank][out] */
-    int64_t rank;       /* 0: this layer has none */
+/* A layer's weight [out_width][in], packed, and its bias. */
+struct weight {
+    const char *panels;
+    const float *bias; /* NULL: none */
+    int64_t out_width, layer;
 };
 
-struct range {
-    int64_t start, stop; /* tokens */
+/* The adapters of all tokens: groups of neighbours, ascending. */
+struct adapters {
+    const struct factors *factors; /* [layers][groups] */
+    const struct range *ranges;    /* [groups] */
+    int64_t groups, most_rank;
+    float *hidden; /* room for [weights][rows][most_rank] */
 };
 
-/* Adds the halves of every group of 2 * step lanes: those of a, then those of b. */
-static inline __attribute__((always_inline)) vec add_halves(vec a, vec b, const int step) {
-    ivec low, high;
-    for (int source = 0, at = 0; source < 2 * BLOCK; source += 2 * step)
-        for (int lane = 0; lane < step; lane++, at++) {
-            low[at] = source + lane;
-            high[at] = source + step + lane;
-        }
-    return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
-}
+static inline int64_t panels_of(const struct weight *weight) { return (weight->out_width + PANEL - 1) / PANEL; }
 
-/* Lane i is the sum of the lanes of parts[i]; the parts are used up. */
-static inline __attribute__((always_inline)) vec sums_of(vec parts[BLOCK]) {
-    for (int i = 0; i < 8; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 8);
-    for (int i = 0; i < 4; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 4);
-    for (int i = 0; i < 2; i++) parts[i] = add_halves(parts[2 * i], parts[2 * i + 1], 2);
-    return add_halves(parts[0], parts[1], 1);
-}
+/* What one panel of a layer has to be multiplied with: the rows of one pass. */
+struct pass {
+    const float *x; /* [rows][in] */
+    float *out;     /* [rows][out_width] */
+    int64_t first, stop, in;
+    const struct adapters *adapters;
+    const float *hidden; /* of this layer */
+};
 
-/* out[t][0..4] = x[t] . weight[0..4] for up to four rows of x. The first tile of a weight fetches what comes behind
- * it. */
-static inline __attribute__((always_inline)) void multiply_tile(const int rows, const int is_first, const float *x,
-                                                                const float *weight, int64_t in, float *out,
-                                                                int64_t out_width) {
-    vec parts[BLOCK];
-    for (int i = 0; i < BLOCK; i++) parts[i] = (vec){0};
-    for (int64_t i = 0; i < in; i += BLOCK) {
-        vec factor[4];
-        for (int o = 0; o < 4; o++) factor[o] = load(weight + o * in + i);
-        if (is_first)
-            for (int o = 0; o < 4; o++) __builtin_prefetch(weight + (4 + o) * in + i, 0, 2);
-        for (int t = 0; t < rows; t++) {
-            vec value = load(x + t * in + i);
-            for (int o = 0; o < 4; o++) parts[4 * t + o] += value * factor[o];
-        }
+/* Adds to the columns of one panel what the adapters of the pass make of its rows. */
+static void add_adapters(const struct pass *pass, const struct weight *weight, int64_t column, int64_t outputs) {
+    const struct adapters *adapters = pass->adapters;
+    const int64_t width = weight->out_width, most_rank = adapters->most_rank;
+    for (int64_t g = 0; g < adapters->groups; g++) {
+        const struct factors *own = adapters->factors + weight->layer * adapters->groups + g;
+        const struct range *range = adapters->ranges + g;
+        const int64_t start = range->start > pass->first ? range->start : pass->first;
+        const int64_t tokens = (range->stop < pass->stop ? range->stop : pass->stop) - start;
+        if (tokens > 0 && own->rank)
+            expand(outputs, tokens, pass->hidden + start * most_rank, most_rank, own->b + column, own->rank, width,
+                   pass->out + start * width + column);
     }
-    vec sums = sums_of(parts);
-    for (int t = 0; t < rows; t++) memcpy(out + t * out_width, (const float *)&sums + 4 * t, 4 * sizeof(float));
 }
 
-/* out[t][0..4] = x[t] . weight[0..4] for any number of rows. */
-static void multiply_rows(int64_t rows, const float *x, const float *weight, int64_t in, float *out,
-                          int64_t out_width) {
-    int is_first = 1;
-    for (; rows >= 4; rows -= 4, x += 4 * in, out += 4 * out_width, is_first = 0) {
-        if (is_first)
-            multiply_tile(4, 1, x, weight, in, out, out_width);
-        else
-            multiply_tile(4, 0, x, weight, in, out, out_width);
+static inline __attribute__((always_inline)) void multiply_panel(const int is_half, const struct pass *pass,
+                                                                 const struct weight *weight, int64_t p) {
+    const int64_t in = pass->in, width = weight->out_width, column = p * PANEL, count = pass->stop - pass->first;
+    const int64_t tiles = (count + TILE - 1) / TILE, outputs = width - column < PANEL ? width - column : PANEL;
+    const char *panel = weight->panels + p * in * PANEL * (is_half ? 2 : 4);
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        int64_t start = pass->first + count * tile / tiles, stop = pass->first + count * (tile + 1) / tiles;
+        panel_rows(is_half, (int)(stop - start), tile == 0, pass->x + start * in, panel, in,
+                   pass->out + start * width + column, width, outputs);
     }
-    if (rows == 3) multiply_tile(3, is_first, x, weight, in, out, out_width);
-    if (rows == 2) multiply_tile(2, is_first, x, weight, in, out, out_width);
-    if (rows == 1) multiply_tile(1, is_first, x, weight, in, out, out_width);
+    if (weight->bias)
+        for (int64_t t = pass->first; t < pass->stop; t++)
+            for (int64_t c = column; c < column + outputs; c++) pass->out[t * width + c] += weight->bias[c];
+    add_adapters(pass, weight, column, outputs);
 }
 
-/* hidden[t][r] = x[t] . a[r] for the ranks r, r + 1, ... of which there are `ranks`, at most four. */
-static void project(const float *x, const float *a, int64_t tokens, int64_t ranks, int64_t width, float *hidden,
-                    int64_t hidden_stride) {
-    if (ranks == 4) {
-        multiply_rows(tokens, x, a, width, hidden, hidden_stride);
-        return;
-    }
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t r = 0; r < ranks; r++) {
-            vec sum = {0};
-            for (int64_t i = 0; i < width; i += BLOCK) sum += load(x + t * width + i) * load(a + r * width + i);
-            hidden[t * hidden_stride + r] = sum_of(sum);
-        }
+/* A function each, so that the compiler knows the format in the innermost loops. */
+static __attribute__((noinline)) void panel_fp32(const struct pass *pass, const struct weight *weight, int64_t p) {
+    multiply_panel(0, pass, weight, p);
 }
 
-/* out[t][0..BLOCK] += hidden[t] . b[:][0..BLOCK] for `tokens` tokens. */
-static inline __attribute__((always_inline)) void expand_tile(const int tokens, const float *hidden,
-                                                              int64_t hidden_stride, const float *b, int64_t rank,
-                                                              int64_t width, float *out) {
-    vec sums[8];
-    for (int t = 0; t < tokens; t++) sums[t] = load(out + t * width);
-    for (int64_t r = 0; r < rank; r++) {
-        vec factor = load(b + r * width);
-        for (int t = 0; t < tokens; t++) sums[t] += hidden[t * hidden_stride + r] * factor;
-    }
-    for (int t = 0; t < tokens; t++) store(out + t * width, sums[t]);
+static __attribute__((noinline)) void panel_bf16(const struct pass *pass, const struct weight *weight, int64_t p) {
+    multiply_panel(1, pass, weight, p);
 }
 
-/* out[t] += (x[t] . a^T) . b for the tokens of every range, each with the factors of its own adapter.
- *
- * x [tokens, in], out [tokens, out_width], both widths multiples of 16; hidden: room for [tokens, most_rank].
- * The sums of a token don't depend on how many others its range has. */
-void add_adapters(const float *x, float *out, float *hidden, const struct factors *factors, const struct range *ranges,
-                  int64_t groups, int64_t most_rank, int64_t in, int64_t out_width) {
-    const int64_t quads = (most_rank + 3) / 4, columns = out_width / BLOCK;
-    const int64_t tokens = ranges[groups - 1].stop - ranges[0].start;
-#pragma omp parallel if (tokens * in * most_rank > SMALL)
+static void multiply(void (*panel)(const struct pass *, const struct weight *, int64_t), const float *x, float *out,
+                     const struct weight *weights, int64_t count, int64_t rows, int64_t in,
+                     const struct adapters *adapters) {
+    const int64_t groups = adapters->groups, quads = (adapters->most_rank + QUAD - 1) / QUAD;
+    const int64_t passes = (rows + PASS - 1) / PASS, room = rows * adapters->most_rank;
+    int64_t panels = 0;
+    for (int64_t w = 0; w < count; w++) panels += panels_of(weights + w);
+#pragma omp parallel if (panels * PANEL * in > SMALL)
     {
-#pragma omp for schedule(static) collapse(2)
-        for (int64_t g = 0; g < groups; g++)
-            for (int64_t q = 0; q < quads; q++) {
-                int64_t r = q * 4, left = factors[g].rank - r, start = ranges[g].start;
-                if (left > 0)
-                    project(x + start * in, factors[g].a + r * in, ranges[g].stop - start, left < 4 ? left : 4, in,
-                            hidden + start * most_rank + r, most_rank);
-            }
+        if (groups) {
+#pragma omp for schedule(static) collapse(3)
+            for (int64_t w = 0; w < count; w++)
+                for (int64_t g = 0; g < groups; g++)
+                    for (int64_t quad = 0; quad < quads; quad++)
+                        project_group(x, adapters->factors + weights[w].layer * groups + g, adapters->ranges + g, quad,
+                                      in, adapters->hidden + w * room, adapters->most_rank);
+        }
 #pragma omp for schedule(static)
-        for (int64_t c = 0; c < columns; c++)
-            for (int64_t g = 0; g < groups; g++) {
-                const float *b = factors[g].b + c * BLOCK;
-                int64_t rank = factors[g].rank, t = ranges[g].start;
-                if (!rank) continue;
-                for (; t + 8 <= ranges[g].stop; t += 8)
-                    expand_tile(8, hidden + t * most_rank, most_rank, b, rank, out_width,
-                                out + t * out_width + c * BLOCK);
-                for (; t < ranges[g].stop; t++)
-                    expand_tile(1, hidden + t * most_rank, most_rank, b, rank, out_width,
-                                out + t * out_width + c * BLOCK);
+        for (int64_t item = 0; item < passes * panels; item++) {
+            int64_t number = item / panels, p = item % panels, w = 0;
+            struct pass pass = {x, out, rows * number / passes, rows * (number + 1) / passes, in, adapters, NULL};
+            for (; p >= panels_of(weights + w); w++) {
+                p -= panels_of(weights + w);
+                pass.out += rows * weights[w].out_width;
             }
+            pass.hidden = adapters->hidden + w * room;
+            panel(&pass, weights + w, p);
+        }
     }
+}
+
+/* Layers that share their input, each out = x weight^T + bias + what the adapters of its tokens add.
+ *
+ * x [rows][in]; out: [rows][out_width] of each weight, one after the other. Where there are adapters, `in` and the
+ * out_widths are multiples of BLOCK. The sums of a token don't depend on how many others there are. */
+void multiply_fp32(const float *x, float *out, const struct weight *weights, int64_t count, int64_t rows, int64_t in,
+                   const struct factors *factors, const struct range *ranges, int64_t groups, int64_t most_rank,
+                   float *hidden) {
+    const struct adapters adapters = {factors, ranges, groups, most_rank, hidden};
+    multiply(panel_fp32, x, out, weights, count, rows, in, &adapters);
+}
+
+/* The same; weights packed in bfloat16. */
+void multiply_bf16(const float *x, float *out, const struct weight *weights, int64_t count, int64_t rows, int64_t in,
+                   const struct factors *factors, const struct range *ranges, int64_t groups, int64_t most_rank,
+                   float *hidden) {
+    const struct adapters adapters = {factors, ranges, groups, most_rank, hidden};
+    multiply(panel_bf16, x, out, weights, count, rows, in, &adapters);
 }
