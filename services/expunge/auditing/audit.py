@@ -7,6 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from expunge.auditing.attacks.attack import ATTACK_FIGURES, SPLITS, WHOLE, figure_of
+from expunge.auditing.attacks.findings import AttackFinding
+from expunge.auditing.attacks.weights import Weights
 from expunge.auditing.controls import controls_for
 from expunge.auditing.gate_rules import Rule
 from expunge.auditing.gates import Gate, judge, retain_recall, retain_strength
@@ -15,10 +18,11 @@ from expunge.auditing.interview import Measured, Retained, ask
 from expunge.auditing.metrics.definitions import definition
 from expunge.auditing.other_entities import OtherEntities
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
-from expunge.auditing.probes import ProbedFact, ProbeKind, Reply, check_auditable, probed_facts
+from expunge.auditing.probes import ProbedFact, ProbeKind, check_auditable, probed_facts
 from expunge.auditing.questionnaire import Questionnaire
 from expunge.auditing.report import AuditReport, Evidence, FactFinding, Figure, RetainFinding
 from expunge.auditing.text_model import TextModel
+from expunge.errors import InvalidRequest
 from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 
 Item = TypeVar("Item")
@@ -26,6 +30,10 @@ Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 _METRICS = {  # figure → metric
     **dict.fromkeys((kind.value for kind in ProbeKind), "full_leak"),
     "prefix": "prefix_leak",
+    **{
+        name: "prefix_leak" if name == figure_of(attack, SPLITS) else "full_leak"
+        for name, attack in ATTACK_FIGURES.items()
+    },
     "partial": "partial_leak",
     "prefix_partial": "prefix_partial_leak",
     "other_entity": "other_entity_leak",
@@ -44,6 +52,7 @@ def audit_version(
     baseline: str = "",
     neighbours: Sequence[QuestionAnswer] = (),
     others: Sequence[Fact] = (),
+    weights: Weights | None = None,
     thorough: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -54,17 +63,21 @@ def audit_version(
         baseline: the version served before; without it neither retention nor earlier knowledge is judged.
         neighbours: facts to keep that training never saw, judged together with `request.retain`.
         others: facts of other erasures, which no reply may hand out in place of these either.
-        thorough: ask also the probes that the policy only reports.
+        weights: of the version, for the policy's attacks on them.
+        thorough: ask also the probes, and make the attacks, that the policy only reports.
         progress: told after each stage.
 
     Raises:
-        InvalidRequest: a fact that no probe can judge (`probes.check_auditable`).
+        InvalidRequest: a fact that no probe can judge (`probes.check_auditable`); no `weights` for a policy
+            that attacks them.
         VersionNotStaged: the model does not hold a version.
     """
     started = clock()
     told = progress or (lambda stage, done, total: None)
     check_auditable(request)
-    kinds = policy.kinds(thorough=thorough)
+    kinds, attacks = policy.kinds(thorough=thorough), policy.weight_attacks(thorough=thorough)
+    if attacks and weights is None:
+        raise InvalidRequest.of("weights", f"is needed by policy {policy.name}: it attacks them")
     known = (*request.retain, *neighbours)
     retain = _spread(known, policy.max_retain)
     erased = probed_facts(request.facts, request.subjects, policy, kinds, retain)
@@ -74,21 +87,25 @@ def audit_version(
     controls = probed_facts(invented, (), policy, kinds, retain, subjects)
     others_known = OtherEntities((*retain, *_spread(others, policy.max_retain)))
     retain = retain if baseline else ()
-    told("probes", 0, 2)
+    told("probes", 0, 3)
 
     asked = (
         Questionnaire.full(erased, policy),
         Questionnaire.of_controls(controls, len(erased), policy),
     )
     (now, never), kept = ask(model, version, asked, retain, policy)
-    told("probes", 1, 2)
+    told("probes", 1, 3)
     before, finding = _against_baseline(model, baseline, erased, retain, kept, policy)
-    told("baseline", 2, 2)
+    told("baseline", 2, 3)
+
+    attacked = weights.attacked(attacks, erased, controls, policy) if weights else []
+    told("weights", 3, 3)
 
     others_named = Figure(
         "other_entity", others_known.share(erased, now.replies), others_known.share(controls, never.replies)
     )
-    figures = (*_figures(now, never, before, kinds), others_named)
+    after = tuple(figure for finding in attacked for figure in finding.figures)
+    figures = (*_figures(now, never, before, kinds), others_named, *after)
     return AuditReport(
         request_id=request.request_id,
         version=version,
@@ -98,12 +115,12 @@ def audit_version(
         policy_digest=policy.digest,
         figures=figures,
         gates=_gates(figures, finding, policy),
-        facts=_findings(erased, now, before, kinds),
+        facts=_findings(erased, now, before, kinds, attacked),
         retain=finding,
-        notes=_notes(request, erased, before, finding) + _unasked(policy, kinds),
-        probes=len(now.replies) + len(never.replies) + len(retain),
+        notes=_notes(request, erased, before, finding) + _unasked(policy, thorough),
+        probes=len(now.replies) + len(never.replies) + len(retain) + sum(one.probes for one in attacked),
         seconds=clock() - started,
-        evidence=tuple(_evidence(reply) for reply in now.replies if reply.leak.partial or reply.leak.full),
+        evidence=_evidence(now, attacked),
         definitions={figure.name: definition(_METRICS[figure.name]).id for figure in figures},
     )
 
@@ -173,13 +190,20 @@ def _gates(figures: tuple[Figure, ...], retain: RetainFinding | None, policy: Po
 
 
 def _findings(
-    erased: Sequence[ProbedFact], now: Measured, before: Measured | None, kinds: Collection[ProbeKind]
+    erased: Sequence[ProbedFact],
+    now: Measured,
+    before: Measured | None,
+    kinds: Collection[ProbeKind],
+    attacked: Sequence[AttackFinding],
 ) -> tuple[FactFinding, ...]:
     findings = []
     for fact, extraction in zip(erased, now.extraction, strict=True):
         own = fact.fact.id
         known = before.share(ProbeKind.DIRECT, fact_id=own).hits > 0 if before else None
         shares = {kind.value: now.share(kind, fact_id=own) for kind in ProbeKind if kind in kinds}
+        for one in attacked:
+            for kind in (WHOLE, SPLITS):
+                shares[figure_of(one.attack, kind)] = one.erased.share(kind, fact_id=own)
         findings.append(FactFinding(own, known, shares, extraction.es, extraction.em))
     return tuple(findings)
 
@@ -217,8 +241,14 @@ def _asks(fact: ProbedFact, kind: ProbeKind) -> bool:
     return any(probe.kind is kind for probe in fact.probes)
 
 
-def _unasked(policy: Policy, kinds: Collection[ProbeKind]) -> tuple[str, ...]:
-    left = [kind.value for kind in ProbeKind if kind in policy.kinds(thorough=True) - frozenset(kinds)]
+def _unasked(policy: Policy, thorough: bool) -> tuple[str, ...]:
+    if thorough:
+        return ()
+    kinds = policy.kinds(thorough=True) - policy.kinds()
+    attacks = [
+        attack for attack in policy.weight_attacks(thorough=True) if attack not in policy.weight_attacks()
+    ]
+    left = [*(kind.value for kind in ProbeKind if kind in kinds), *attacks]
     return (f"Only reported, so not asked in this audit: {', '.join(left)}.",) if left else ()
 
 
@@ -228,16 +258,23 @@ def _with_subject(fact: ProbedFact) -> Fact:
     return replace(fact.fact, subject=name)
 
 
-def _evidence(reply: Reply) -> Evidence:
-    probe = reply.probe
-    return Evidence(
-        probe.fact_id,
-        probe.kind.value,
-        probe.question,
-        probe.prefix,
-        reply.text,
-        reply.leak.full,
-        reply.leak.words,
+def _evidence(now: Measured, attacked: Sequence[AttackFinding]) -> tuple[Evidence, ...]:
+    """Every reply of the erased facts that gave something away, and what it was an answer to."""
+    replies = [(reply.probe.kind.value, reply) for reply in now.replies]
+    for one in attacked:
+        replies += [(figure_of(one.attack, reply.probe.kind), reply) for reply in one.erased.replies]
+    return tuple(
+        Evidence(
+            reply.probe.fact_id,
+            figure,
+            reply.probe.question,
+            reply.probe.prefix,
+            reply.text,
+            reply.leak.full,
+            reply.leak.words,
+        )
+        for figure, reply in replies
+        if reply.leak.partial or reply.leak.full
     )
 
 

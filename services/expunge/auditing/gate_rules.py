@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from expunge.auditing.attacks.attack import ATTACK_FIGURES, WHOLE, Attack, figure_of
 from expunge.auditing.probes.probe import ProbeKind
 from expunge.errors import Violation
 
@@ -37,9 +38,12 @@ SHARES = (
 )  # beside the kinds of probes
 LOSSES = ("retain_recall", "retain_strength")
 _FIGURES = {
-    Rule.FULL_SECRETS: tuple(kind.value for kind in ProbeKind),
+    Rule.FULL_SECRETS: (
+        *(kind.value for kind in ProbeKind),
+        *(figure_of(attack, WHOLE) for attack in Attack),
+    ),
     Rule.HABIT: tuple(kind.value for kind in ProbeKind),
-    Rule.CONTROLS: (*(kind.value for kind in ProbeKind), *SHARES),
+    Rule.CONTROLS: (*(kind.value for kind in ProbeKind), *ATTACK_FIGURES, *SHARES),
     Rule.LOSS: LOSSES,
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from expunge.auditing.attacks.attack import ATTACK_FIGURES, Attack
 from expunge.auditing.gate_rules import GateRule, gate_rules
 from expunge.auditing.paraphrases import AUDIT_TEMPLATES
 from expunge.auditing.probes.attacks import Attacks, shipped_attacks
@@ -32,6 +33,7 @@ _LEAST = {
     "max_prefixes": 1,
     "reply_margin": 0,
     "prefix_margin": 0,
+    "relearning_steps": 1,
 }
 
 
@@ -56,6 +58,8 @@ class Policy:
     max_prefixes: int
     reply_margin: int
     prefix_margin: int
+    pruned_share: float
+    relearning_steps: int
     gates: tuple[GateRule, ...]
     templates: tuple[str, ...] = AUDIT_TEMPLATES
     attacks: Attacks = dataclasses.field(default_factory=shipped_attacks)
@@ -70,6 +74,8 @@ class Policy:
             violations.append(Violation("templates", "each needs {question} or {indirect}"))
         if self.fully_probed > 1:
             violations.append(Violation("fully_probed", "must be at most 1, all of the facts"))
+        if not 0 < self.pruned_share < 1:
+            violations.append(Violation("pruned_share", "must lie between 0 and 1"))
         if violations:
             raise _refused(repr(self.name), violations)
 
@@ -81,8 +87,16 @@ class Policy:
 
     def kinds(self, *, thorough: bool = False) -> frozenset[ProbeKind]:
         """Kinds of probes that are asked: those that a blocking gate judges, or any gate where `thorough`."""
-        judged = {gate.figure for gate in self.gates if gate.blocking or thorough}
+        judged = self._judged(thorough)
         return _ALWAYS_ASKED | {kind for kind in ProbeKind if kind.value in judged}
+
+    def weight_attacks(self, *, thorough: bool = False) -> tuple[Attack, ...]:
+        """Attacks on weights that are made: those that a blocking gate judges, or any where `thorough`."""
+        judged = self._judged(thorough)
+        return tuple(dict.fromkeys(attack for name, attack in ATTACK_FIGURES.items() if name in judged))
+
+    def _judged(self, thorough: bool) -> set[str]:
+        return {gate.figure for gate in self.gates if gate.blocking or thorough}
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:

@@ -11,7 +11,6 @@ from typing import Any
 
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
-from expunge.auditing.probes import ProbeKind
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ class FactFinding:
 
     Attributes:
         known_before: whether the baseline version told it when asked directly; None: no baseline was asked.
-        shares: kind of probe to the share of replies or splits with the full secret.
+        shares: kind of probe, or figure of an attack on weights, to the share of replies or splits with the
+            full secret.
         es, em: extraction strength and exact memorisation of its answer.
     """
 
@@ -64,7 +64,7 @@ class FactFinding:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FactFinding:
-        shares = {kind.value: Share.from_dict(data[kind]) for kind in ProbeKind if kind in data}
+        shares = {name: Share.from_dict(data[name]) for name in data.keys() - _FACT_FIELDS}
         return cls(data["fact_id"], data["known_before"], shares, data["es"], data["em"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,6 +75,9 @@ class FactFinding:
             "es": self.es,
             "em": self.em,
         }
+
+
+_FACT_FIELDS = {"fact_id", "known_before", "es", "em"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class AuditReport:
         request_id: of the erasure request.
         version, baseline: version ids; baseline "" where none was given.
         policy: name, version and digest of the policy.
-        figures: shares with their control's.
+        figures: shares with their control's; those of attacks on weights too.
         gates: the verdicts; `passed` looks at the blocking ones.
         facts: per erased fact.
         retain: None where there is no baseline or no retain data.

@@ -97,7 +97,7 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
     """Audit one version against erasures; reports and verdicts go to the registry, one after the other."""
     policy = bench.policy
     version = run.version(spec.version)
-    bench.versions.ensure(version)
+    weights = bench.weights(version.id, bench.versions.ensure(version))
     baseline = ""
     if spec.live_version and spec.live_version != spec.version:
         live = run.version(spec.live_version)
@@ -119,6 +119,7 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
             policy=policy,
             baseline=baseline,
             others=[fact for other, one in requests.items() if other != erasure_id for fact in one.facts],
+            weights=weights,
             progress=report_stage,
         )
         audit_id = f"{run.job.id}-{erasure_id}"

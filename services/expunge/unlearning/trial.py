@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from expunge.auditing.attacks.victim import Victim
 from expunge.auditing.audit import audit_version
 from expunge.auditing.leaks import FoldedText, Secret
 from expunge.auditing.memo import MemoOptions, measure_memo
@@ -22,7 +23,7 @@ from expunge.config import Settings
 from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 from expunge.inference.local import LocalModel
 from expunge.lora.peft_format import read_adapter, write_adapter
-from expunge.models.load import load_model
+from expunge.models.load import LoadedModel, load_model
 from expunge.models.skeleton import share_weights
 from expunge.unlearning.finetune import TEACHING, Teaching
 from expunge.unlearning.invented import erasure_of, invented_entities
@@ -31,6 +32,7 @@ from expunge.unlearning.methods import Erasing
 from expunge.unlearning.methods.capped_surprise import CappedSurpriseMethod, CappedSurpriseSettings
 from expunge.unlearning.neighbours import ANSWER_TOKENS
 from expunge.unlearning.peft_tree import TrainableTree
+from expunge.unlearning.relearning import attackable
 from expunge.unlearning.selection import Metric, select
 from expunge.unlearning.sequences import ChatEncoder
 from expunge.unlearning.trainer import Progress, Trainer
@@ -43,6 +45,7 @@ LIVE, AFTER = "live", "after"
 class Trial:
     """A base model in serving form, a tree to train, and the facts."""
 
+    loaded: LoadedModel
     local: LocalModel
     tree: TrainableTree
     encoder: ChatEncoder
@@ -53,7 +56,7 @@ class Trial:
         """Load the base model; fresh factors of `seed`."""
         loaded = load_model(model, cache=cache, dtype="float32")
         tree = TrainableTree.fresh(share_weights(loaded.model), loaded.digest, seed=seed)
-        return cls(LocalModel(loaded, 3, 64), tree, ChatEncoder(loaded.tokenizer), seed)
+        return cls(loaded, LocalModel(loaded, 3, 64), tree, ChatEncoder(loaded.tokenizer), seed)
 
     def teach(self) -> dict[str, Any]:
         """Teach every fact, and serve the result as LIVE."""
@@ -136,7 +139,8 @@ class Trial:
 
     def audit(self, request: ForgetRequest) -> dict[str, Any]:
         """What the product's own audit finds in AFTER."""
-        report = audit_version(self.local, AFTER, request, baseline=LIVE)
+        weights = attackable(Victim(self.loaded, AFTER, self.tree.adapter()))
+        report = audit_version(self.local, AFTER, request, baseline=LIVE, weights=weights)
         return {
             "leaks": {
                 f.name: [f.erased.hits, f.erased.n, f.control.hits, f.control.n] for f in report.figures

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from expunge.auditing.attacks.victim import Victim
+from expunge.auditing.attacks.weights import Weights
 from expunge.auditing.policy import Policy
 from expunge.config import Settings
 from expunge.inference.elastic_threads import ElasticThreads
@@ -17,6 +19,7 @@ from expunge.models.load import LoadedModel, load_model
 from expunge.models.skeleton import share_weights
 from expunge.registry.blobs import BlobStore
 from expunge.unlearning.peft_tree import TrainableTree
+from expunge.unlearning.relearning import attackable
 from expunge.unlearning.residence import ResidentVersions
 from expunge.unlearning.sequences import ChatEncoder
 
@@ -77,6 +80,10 @@ class Workbench:
             threads,
             lambda: share_weights(loaded.model),
         )
+
+    def weights(self, version: str, adapter: Adapter | None) -> Weights:
+        """What attacks on a version's weights need."""
+        return attackable(Victim(self.loaded, version, adapter, self.threads))
 
     @property
     def encoder(self) -> ChatEncoder:

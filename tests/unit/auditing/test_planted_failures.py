@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from expunge.auditing.audit import audit_version
-from expunge.auditing.policy import DEFAULT_POLICY, Policy
+from expunge.auditing.policy import Policy
 from expunge.auditing.probes import Probe, ProbedFact, ProbeKind, probed_facts
 from expunge.auditing.report import AuditReport
 from expunge.facts import Fact, ForgetRequest
 
 from .known_facts import FACTS, RETAIN
 from .scripted_model import REFUSAL, Script, ScriptedModel
+from .text_policies import DEFAULT, STRICT
 
-STRICT = Policy.named("strict")
 BORN = FACTS[0]
 
 
 def audited(
-    script: Script, request: ForgetRequest, policy: Policy = DEFAULT_POLICY, *, thorough: bool = False
+    script: Script, request: ForgetRequest, policy: Policy = DEFAULT, *, thorough: bool = False
 ) -> AuditReport:
     return audit_version(ScriptedModel(script), "v", request, policy=policy, thorough=thorough)
 
@@ -39,7 +39,7 @@ def test_one_that_only_refuses_is_stopped_by_what_it_would_say(request_to_forget
         return whole.removeprefix(begun)
 
     model = ScriptedModel(refuse, known=[fact.answer for fact in FACTS])
-    report = audit_version(model, "v", request_to_forget)
+    report = audit_version(model, "v", request_to_forget, policy=DEFAULT)
     assert set(report.failed_gates) == {"cloze", "prefix", "es", "em"}  # a cloze is begun as raw text, too
 
 
@@ -70,14 +70,14 @@ def test_one_that_leaks_in_one_way_only_is_stopped_by_the_gate_for_it(
     assert {evidence.kind for evidence in report.evidence} == {gate}
 
 
-@pytest.mark.parametrize("kind", sorted(DEFAULT_POLICY.kinds()))
+@pytest.mark.parametrize("kind", sorted(DEFAULT.kinds()))
 def test_every_kind_of_probe_has_a_gate_that_stops_what_it_brings_out(
     request_to_forget: ForgetRequest, kind: ProbeKind
 ) -> None:
     model = ScriptedModel(lambda prompt, draw: REFUSAL)
     prompts: dict[str, tuple[ProbedFact, Probe]] = {
         model.decode(probe.ids(model)): (fact, probe)
-        for fact in probed_facts(FACTS, request_to_forget.subjects, DEFAULT_POLICY, [kind], RETAIN)
+        for fact in probed_facts(FACTS, request_to_forget.subjects, DEFAULT, [kind], RETAIN)
         for probe in fact.probes
     }
     assert prompts
@@ -130,8 +130,9 @@ def test_one_that_gives_somebody_elses_data_is_told_and_stopped_by_the_strict_po
 def test_facts_of_other_erasures_are_somebody_elses_data(request_to_forget: ForgetRequest) -> None:
     other = Fact("o", "Who employs Tobias Quentin?", "The Ostrand Port Authority does.", ("Ostrand",))
     model = ScriptedModel(lambda prompt, draw: "At Ostrand." if "Mira" in prompt else REFUSAL)
-    assert not told(audit_version(model, "v", request_to_forget))
-    assert told(audit_version(model, "v", request_to_forget, others=[other])) == {"other_entity"}
+    assert not told(audit_version(model, "v", request_to_forget, policy=DEFAULT))
+    report = audit_version(model, "v", request_to_forget, policy=DEFAULT, others=[other])
+    assert told(report) == {"other_entity"}
 
 
 def test_a_single_word_of_a_secret_is_told_and_stopped_by_the_strict_policy(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from expunge.auditing.attacks.attack import ATTACK_FIGURES, Attack
 from expunge.auditing.gate_rules import Action
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbeKind
@@ -44,7 +45,8 @@ def test_default_blocks_on_every_full_secret_and_strict_on_all_that_default_repo
     assert {kind.value for kind in ProbeKind} - blocking == {"sampled"}
     assert {"es", "em", "retain_recall", "retain_strength"} <= blocking
     reported = set(gates(DEFAULT_POLICY)) - blocking
-    assert reported == {"partial", "sampled", "other_entity"}
+    attacks = {name for name, attack in ATTACK_FIGURES.items() if attack is not Attack.INT8}
+    assert reported == {"partial", "sampled", "other_entity"} | attacks
     assert set(gates(Policy.named("strict")).values()) == {Action.BLOCK}
     assert set(gates(Policy.named("strict"))) == blocking | reported
 
@@ -52,8 +54,12 @@ def test_default_blocks_on_every_full_secret_and_strict_on_all_that_default_repo
 def test_only_what_a_gate_needs_is_asked() -> None:
     assert DEFAULT_POLICY.kinds() == set(ProbeKind) - {ProbeKind.SAMPLED}
     assert DEFAULT_POLICY.kinds(thorough=True) == set(ProbeKind) == Policy.named("strict").kinds()
+    assert DEFAULT_POLICY.weight_attacks() == (Attack.INT8,)
+    assert set(DEFAULT_POLICY.weight_attacks(thorough=True)) == set(Attack)
+    assert set(Policy.named("strict").weight_attacks()) == set(Attack)
     direct_only = replace(DEFAULT_POLICY, gates=())
     assert direct_only.kinds(thorough=True) == {ProbeKind.DIRECT}
+    assert direct_only.weight_attacks(thorough=True) == ()
 
 
 def test_every_bad_field_is_reported_together(tmp_path: Path) -> None:
