@@ -215,6 +215,17 @@ class Settings(BaseSettings):
         description="What a version is held to before it may go live: default, strict, or a YAML file of "
         "one's own, which every node must have.",
     )
+    thorough_audits: bool = Field(
+        True,
+        description="Attack a version once it is live in the ways that take too long before; what the policy "
+        "says must not be found opens the erasure again.",
+    )
+    reaudit_interval_s: float = Field(
+        86_400.0, ge=0, description="Seconds between audits of every live version; 0: none."
+    )
+    reaudit_sample: int = Field(
+        8, ge=1, description="Closed erasures, drawn at random, that each of those audits asks for."
+    )
     paraphraser_url: str = Field(
         "",
         description="OpenAI-compatible endpoint that writes other wordings for audits; it is sent the "

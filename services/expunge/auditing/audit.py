@@ -114,7 +114,7 @@ def audit_version(
         policy_version=policy.version,
         policy_digest=policy.digest,
         figures=figures,
-        gates=_gates(figures, finding, policy),
+        gates=_gates(figures, finding, policy, thorough),
         facts=_findings(erased, now, before, kinds, attacked),
         retain=finding,
         notes=_notes(request, erased, before, finding) + _unasked(policy, thorough),
@@ -175,10 +175,13 @@ def _figures(
     return tuple(figures)
 
 
-def _gates(figures: tuple[Figure, ...], retain: RetainFinding | None, policy: Policy) -> tuple[Gate, ...]:
+def _gates(
+    figures: tuple[Figure, ...], retain: RetainFinding | None, policy: Policy, thorough: bool
+) -> tuple[Gate, ...]:
     found = {figure.name: figure for figure in figures}
     gates = []
-    for rule in policy.gates:
+    for declared in policy.gates:
+        rule = declared.in_audit(thorough=thorough)
         if rule.rule is not Rule.LOSS and rule.figure in found:
             figure = found[rule.figure]
             gates.append(judge(rule, figure.erased, figure.control))
@@ -249,7 +252,7 @@ def _unasked(policy: Policy, thorough: bool) -> tuple[str, ...]:
         attack for attack in policy.weight_attacks(thorough=True) if attack not in policy.weight_attacks()
     ]
     left = [*(kind.value for kind in ProbeKind if kind in kinds), *attacks]
-    return (f"Only reported, so not asked in this audit: {', '.join(left)}.",) if left else ()
+    return (f"Not asked before a version goes live: {', '.join(left)}.",) if left else ()
 
 
 def _with_subject(fact: ProbedFact) -> Fact:

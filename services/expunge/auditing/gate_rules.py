@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +25,7 @@ class Action(StrEnum):
     """What failing a gate does."""
 
     BLOCK = "block"  # the version may not go live
+    REOPEN = "reopen"  # asked for once it is live: its erasure is opened again
     REPORT = "report"  # it is told
 
 
@@ -65,6 +66,12 @@ class GateRule:
     @property
     def blocking(self) -> bool:
         return self.action is Action.BLOCK
+
+    def in_audit(self, *, thorough: bool) -> GateRule:
+        """The rule as it counts in one audit: what reopens an erasure blocks in the thorough one."""
+        if self.action is Action.REOPEN:
+            return replace(self, action=Action.BLOCK if thorough else Action.REPORT)
+        return self
 
 
 def gate_rules(data: object, violations: list[Violation]) -> tuple[GateRule, ...]:

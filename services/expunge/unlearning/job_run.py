@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from expunge.errors import Cancelled, DataLoss, FailedPrecondition, InvalidRequest, StaleGeneration
 from expunge.facts import ForgetRequest
 from expunge.registry.blobs import BlobStore
-from expunge.registry.records import ErasureRecord, JobRecord, JobState, Verdict, VersionRecord
+from expunge.registry.records import ErasureRecord, ErasureState, JobRecord, JobState, Verdict, VersionRecord
 from expunge.unlearning.checkpoint import Checkpoint
 from expunge.unlearning.trainer import Progress, Trainer
 
@@ -41,6 +41,17 @@ class JobRegistry(Protocol):
         self, audit_id: str, version: str, erasure_id: str, report: dict[str, Any]
     ) -> Any: ...
     async def put_verdicts(self, verdicts: Sequence[Verdict]) -> None: ...
+    async def advance_erasure(
+        self,
+        erasure_id: str,
+        expected_state: ErasureState,
+        state: ErasureState,
+        *,
+        detail: str = "",
+        data: Mapping[str, Any] | None = None,
+        verdicts: Sequence[Verdict] = (),
+        principal: str = "controller",
+    ) -> ErasureRecord: ...
 
 
 @dataclass

@@ -180,11 +180,15 @@ class AuditSpec(_Spec):
         version: what is audited.
         erasure_ids: against which erasures, one after the other.
         live_version: the baseline for what must be kept; "": none.
+        thorough: with the probes and attacks that are too slow for the audit before a version goes live.
+        reopens: the version is live: an erasure that fails is opened again.
     """
 
     version: str
     erasure_ids: list[str]
     live_version: str = ""
+    thorough: bool = False
+    reopens: bool = False
 
 
 @dataclass(frozen=True)

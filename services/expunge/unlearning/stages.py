@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from expunge.auditing.audit import audit_version
 from expunge.auditing.memo import MemoOptions, MemoProfile, measure_memo
 from expunge.auditing.rewording import reword
+from expunge.errors import StaleGeneration
 from expunge.facts import ForgetRequest, QuestionAnswer
 from expunge.models.chat_endpoint import ChatEndpoint
-from expunge.registry.records import Verdict
+from expunge.registry.records import ErasureState, Verdict
 from expunge.unlearning.inverted_facts import Generator, create_generator, filter_candidates
-from expunge.unlearning.job_run import JobRun
+from expunge.unlearning.job_run import JobRegistry, JobRun
 from expunge.unlearning.jobs import (
     AuditResult,
     AuditSpec,
@@ -120,6 +122,7 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
             baseline=baseline,
             others=[fact for other, one in requests.items() if other != erasure_id for fact in one.facts],
             weights=weights,
+            thorough=spec.thorough,
             progress=report_stage,
         )
         audit_id = f"{run.job.id}-{erasure_id}"
@@ -127,10 +130,31 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
         verdict = Verdict(
             version.id, erasure_id, policy.digest, report.passed, audit_id, tuple(report.failed_gates)
         )
-        run.call(run.registry.put_verdicts([verdict]))
+        if spec.reopens and not report.passed:
+            run.call(reopen(run.registry, verdict))
+        else:
+            run.call(run.registry.put_verdicts([verdict]))
         reports[erasure_id] = {"audit_id": audit_id, **report.without_evidence().to_dict()}
     failed = [erasure_id for erasure_id, report in reports.items() if not report["passed"]]
     return AuditResult(reports, not failed, failed)
+
+
+async def reopen(registry: JobRegistry, verdict: Verdict) -> None:
+    """Open a closed erasure again, since a version that is live failed it.
+
+    The verdict is stored with it: a registry that started in between would find an alias below the floor.
+    """
+    gates = ", ".join(verdict.failed_gates)
+    with suppress(StaleGeneration):  # somebody has opened it already
+        await registry.advance_erasure(
+            verdict.erasure_id,
+            ErasureState.CLOSED,
+            ErasureState.SUPPRESSED,
+            detail=f"opened again: live version {verdict.version} failed {gates} in audit {verdict.audit_id}",
+            data={"reopened_by": verdict.audit_id, "failed_gates": list(verdict.failed_gates)},
+            verdicts=[verdict],
+            principal="auditor",
+        )
 
 
 def _reworded(bench: Workbench, request: ForgetRequest, seed: int) -> ForgetRequest:

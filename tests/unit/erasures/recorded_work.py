@@ -15,6 +15,7 @@ from expunge.auditing.report import AuditReport, FactFinding, Figure
 from expunge.registry.records import JobKind, JobRecord, JobState, Verdict, VersionKind, VersionRecord
 from expunge.registry.service import RegistryService
 from expunge.unlearning.jobs import AuditResult, InvertResult, MeasureResult, TrainedResult
+from expunge.unlearning.stages import reopen
 
 Leaks = Callable[[str, str], set[str]]  # version, erasure id → ids of facts that leak
 
@@ -25,6 +26,7 @@ class RecordedWork:
     Attributes:
         jobs: specs of what was run, by job id, in order.
         leaks: facts that the audit finds to leak.
+        deep_leaks: facts that only a thorough audit finds to leak.
         hold: while it is cleared, jobs of the kinds in `held` do not end.
     """
 
@@ -32,6 +34,7 @@ class RecordedWork:
         self.registry = registry
         self.jobs: dict[str, dict[str, Any]] = {}
         self.leaks: Leaks = lambda version, erasure_id: set()
+        self.deep_leaks: Leaks = lambda version, erasure_id: set()
         self.fails: set[JobKind] = set()
         self.held: set[JobKind] = set()
         self.hold = asyncio.Event()
@@ -82,6 +85,8 @@ class RecordedWork:
             record = await self.registry.get_erasure(erasure_id, with_request=True)
             assert record.request is not None
             leaking = self.leaks(spec["version"], erasure_id)
+            if spec["thorough"]:
+                leaking |= self.deep_leaks(spec["version"], erasure_id)
             report = audit_report([fact.id for fact in record.request.facts], leaking, spec)
             audit_id = f"{job.id}-{erasure_id}"
             await self.registry.put_audit(audit_id, spec["version"], erasure_id, report.to_dict())
@@ -93,7 +98,10 @@ class RecordedWork:
                 audit_id,
                 report.failed_gates,
             )
-            await self.registry.put_verdicts([verdict])
+            if spec["reopens"] and not report.passed:
+                await reopen(self.registry, verdict)
+            else:
+                await self.registry.put_verdicts([verdict])
             reports[erasure_id] = {"audit_id": audit_id, **report.to_dict()}
         failed = [erasure_id for erasure_id, report in reports.items() if not report["passed"]]
         return AuditResult(reports, not failed, failed).to_dict()
