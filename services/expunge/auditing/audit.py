@@ -121,6 +121,7 @@ def audit_version(
         probes=len(now.replies) + len(never.replies) + len(retain) + sum(one.probes for one in attacked),
         seconds=clock() - started,
         evidence=_evidence(now, attacked),
+        thorough=thorough,
         definitions={figure.name: definition(_METRICS[figure.name]).id for figure in figures},
     )
 

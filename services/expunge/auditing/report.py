@@ -133,6 +133,7 @@ class AuditReport:
         probes: prompts asked of the version, controls and retain data included.
         seconds: how long it took.
         evidence: replies of erased facts that held secret words.
+        thorough: whether it asked what the policy leaves until a version is live.
         definitions: by figure, the id of the definition that it follows (`metrics.definitions`).
     """
 
@@ -150,6 +151,7 @@ class AuditReport:
     probes: int
     seconds: float
     evidence: tuple[Evidence, ...] = ()
+    thorough: bool = False
     definitions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -201,6 +203,7 @@ class AuditReport:
             "notes": list(self.notes),
             "probes": self.probes,
             "seconds": self.seconds,
+            "thorough": self.thorough,
             "evidence": [{**asdict(item), "words": list(item.words)} for item in self.evidence],
         }
 
@@ -216,5 +219,6 @@ class AuditReport:
             retain=RetainFinding.from_dict(data["retain"]) if data["retain"] else None,
             notes=tuple(data["notes"]),
             evidence=tuple(Evidence.from_dict(item) for item in data["evidence"]),
+            thorough=data.get("thorough", False),
             definitions=dict(data.get("definitions", {})),  # reports stored by earlier releases name none
         )

@@ -1,7 +1,7 @@
 """Audits of what is live: thorough ones right after an erasure has closed, sampled ones from time to time.
 
 They are jobs like any other, under ids that follow from what they ask, so that a restart asks for nothing
-twice. The worker that finds a leak opens the erasure again (`unlearning.stages.reopen`); nobody waits here.
+twice. The worker that finds a leak opens the erasure again (`unlearning.audit_stage`); nobody waits here.
 """
 
 from __future__ import annotations

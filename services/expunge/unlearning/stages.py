@@ -1,23 +1,14 @@
-"""What a worker does for each kind of job. Every function runs in the computing thread."""
+"""What a worker does before and beside training: inverted facts, MEMO. It runs in the computing thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
 
-from expunge.auditing.audit import audit_version
 from expunge.auditing.memo import MemoOptions, MemoProfile, measure_memo
-from expunge.auditing.rewording import reword
-from expunge.errors import StaleGeneration
-from expunge.facts import ForgetRequest, QuestionAnswer
-from expunge.models.chat_endpoint import ChatEndpoint
-from expunge.registry.records import ErasureState, Verdict
+from expunge.facts import QuestionAnswer
 from expunge.unlearning.inverted_facts import Generator, create_generator, filter_candidates
-from expunge.unlearning.job_run import JobRegistry, JobRun
+from expunge.unlearning.job_run import JobRun
 from expunge.unlearning.jobs import (
-    AuditResult,
-    AuditSpec,
     InvertResult,
     InvertSpec,
     MeasureResult,
@@ -93,74 +84,3 @@ def measure(bench: Workbench, run: JobRun, spec: MeasureSpec) -> MeasureResult:
     run.report(stage="measuring", step=len(items), steps=len(items))
     profile = MemoProfile.of(truths)
     return MeasureResult(memo, profile.strength, profile.variation, selected)
-
-
-def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
-    """Audit one version against erasures; reports and verdicts go to the registry, one after the other."""
-    policy = bench.policy
-    version = run.version(spec.version)
-    weights = bench.weights(version.id, bench.versions.ensure(version))
-    baseline = ""
-    if spec.live_version and spec.live_version != spec.version:
-        live = run.version(spec.live_version)
-        bench.versions.ensure(live)
-        baseline = live.id
-    reports = {}
-    requests = {erasure_id: run.request(erasure_id) for erasure_id in spec.erasure_ids}
-    for index, (erasure_id, request) in enumerate(requests.items()):
-
-        def report_stage(stage: str, done: int, total: int, index: int = index) -> None:
-            run.report(
-                stage=f"auditing:{stage}", step=index * total + done, steps=total * len(spec.erasure_ids)
-            )
-
-        report = audit_version(
-            bench.model,
-            version.id,
-            _reworded(bench, request, policy.seed),
-            policy=policy,
-            baseline=baseline,
-            others=[fact for other, one in requests.items() if other != erasure_id for fact in one.facts],
-            weights=weights,
-            thorough=spec.thorough,
-            progress=report_stage,
-        )
-        audit_id = f"{run.job.id}-{erasure_id}"
-        run.call(run.registry.put_audit(audit_id, version.id, erasure_id, report.to_dict()))
-        verdict = Verdict(
-            version.id, erasure_id, policy.digest, report.passed, audit_id, tuple(report.failed_gates)
-        )
-        if spec.reopens and not report.passed:
-            run.call(reopen(run.registry, verdict))
-        else:
-            run.call(run.registry.put_verdicts([verdict]))
-        reports[erasure_id] = {"audit_id": audit_id, **report.without_evidence().to_dict()}
-    failed = [erasure_id for erasure_id, report in reports.items() if not report["passed"]]
-    return AuditResult(reports, not failed, failed)
-
-
-async def reopen(registry: JobRegistry, verdict: Verdict) -> None:
-    """Open a closed erasure again, since a version that is live failed it.
-
-    The verdict is stored with it: a registry that started in between would find an alias below the floor.
-    """
-    gates = ", ".join(verdict.failed_gates)
-    with suppress(StaleGeneration):  # somebody has opened it already
-        await registry.advance_erasure(
-            verdict.erasure_id,
-            ErasureState.CLOSED,
-            ErasureState.SUPPRESSED,
-            detail=f"opened again: live version {verdict.version} failed {gates} in audit {verdict.audit_id}",
-            data={"reopened_by": verdict.audit_id, "failed_gates": list(verdict.failed_gates)},
-            verdicts=[verdict],
-            principal="auditor",
-        )
-
-
-def _reworded(bench: Workbench, request: ForgetRequest, seed: int) -> ForgetRequest:
-    """The request with wordings that the configured language model writes, if there is one."""
-    settings = bench.settings
-    if not settings.paraphraser_url:
-        return request
-    endpoint = ChatEndpoint.at(settings.paraphraser_url, settings.paraphraser_model)
-    return replace(request, facts=reword(request.facts, endpoint, settings.paraphrases, seed))

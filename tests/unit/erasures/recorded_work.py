@@ -14,8 +14,8 @@ from expunge.auditing.policy import DEFAULT_POLICY
 from expunge.auditing.report import AuditReport, FactFinding, Figure
 from expunge.registry.records import JobKind, JobRecord, JobState, Verdict, VersionKind, VersionRecord
 from expunge.registry.service import RegistryService
+from expunge.unlearning.audit_stage import reopen
 from expunge.unlearning.jobs import AuditResult, InvertResult, MeasureResult, TrainedResult
-from expunge.unlearning.stages import reopen
 
 Leaks = Callable[[str, str], set[str]]  # version, erasure id → ids of facts that leak
 
