@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
+from expunge.auditing.ability.finding import AbilityFinding
+from expunge.auditing.ability.scores import KnownScores
+from expunge.auditing.ability.tasks import TaskSet
 from expunge.auditing.controls import controls_for
-from expunge.auditing.gate_rules import Rule
-from expunge.auditing.gates import Gate, judge, retain_recall, retain_strength
 from expunge.auditing.intervals import Share
 from expunge.auditing.interview import Measured, Retained, ask
 from expunge.auditing.metrics.definitions import definition
@@ -18,10 +18,11 @@ from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbedFact, ProbeKind, Reply, check_auditable, probed_facts
 from expunge.auditing.questionnaire import Questionnaire
 from expunge.auditing.report import AuditReport, Evidence, FactFinding, Figure, RetainFinding
+from expunge.auditing.spread import spread
 from expunge.auditing.text_model import TextModel
+from expunge.auditing.verdicts import verdicts
 from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 
-Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 _METRICS = {  # figure → metric
     **dict.fromkeys((kind.value for kind in ProbeKind), "full_leak"),
@@ -44,6 +45,7 @@ def audit_version(
     baseline: str = "",
     neighbours: Sequence[QuestionAnswer] = (),
     others: Sequence[Fact] = (),
+    scores: KnownScores | None = None,
     thorough: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -51,10 +53,12 @@ def audit_version(
     """Audit `version` against one erasure.
 
     Args:
-        baseline: the version served before; without it neither retention nor earlier knowledge is judged.
+        baseline: the version served before; without it neither retention nor general ability nor earlier
+            knowledge is judged.
         neighbours: facts to keep that training never saw, judged together with `request.retain`.
         others: facts of other erasures, which no reply may hand out in place of these either.
-        thorough: ask also the probes that the policy only reports.
+        scores: of general ability, known from earlier audits of the same model.
+        thorough: ask also what the policy only reports.
         progress: told after each stage.
 
     Raises:
@@ -66,13 +70,13 @@ def audit_version(
     check_auditable(request)
     kinds = policy.kinds(thorough=thorough)
     known = (*request.retain, *neighbours)
-    retain = _spread(known, policy.max_retain)
+    retain = spread(known, policy.max_retain)
     erased = probed_facts(request.facts, request.subjects, policy, kinds, retain)
     named = replace(request, facts=tuple(map(_with_subject, erased)))  # so that controls are named, too
     invented = controls_for(named, policy.controls_per_fact, policy.seed)
     subjects = [fact.subject for fact in erased]  # do their names come up without their secrets, too?
     controls = probed_facts(invented, (), policy, kinds, retain, subjects)
-    others_known = OtherEntities((*retain, *_spread(others, policy.max_retain)))
+    others_known = OtherEntities((*retain, *spread(others, policy.max_retain)))
     retain = retain if baseline else ()
     told("probes", 0, 2)
 
@@ -83,6 +87,11 @@ def audit_version(
     (now, never), kept = ask(model, version, asked, retain, policy)
     told("probes", 1, 2)
     before, finding = _against_baseline(model, baseline, erased, retain, kept, policy)
+    tasks, known_scores = policy.tasks(thorough=thorough), scores or KnownScores()
+    ability = None
+    if baseline and tasks.asked:
+        each = [known_scores.of(model, one, tasks) for one in (baseline, version)]
+        ability = AbilityFinding.of(tasks, *each)
     told("baseline", 2, 2)
 
     others_named = Figure(
@@ -97,10 +106,11 @@ def audit_version(
         policy_version=policy.version,
         policy_digest=policy.digest,
         figures=figures,
-        gates=_gates(figures, finding, policy),
+        gates=verdicts(policy, figures, finding, ability),
         facts=_findings(erased, now, before, kinds),
         retain=finding,
-        notes=_notes(request, erased, before, finding) + _unasked(policy, kinds),
+        ability=ability,
+        notes=_notes(request, erased, before, finding) + _unasked(policy, kinds, tasks),
         probes=len(now.replies) + len(never.replies) + len(retain),
         seconds=clock() - started,
         evidence=tuple(_evidence(reply) for reply in now.replies if reply.leak.partial or reply.leak.full),
@@ -158,20 +168,6 @@ def _figures(
     return tuple(figures)
 
 
-def _gates(figures: tuple[Figure, ...], retain: RetainFinding | None, policy: Policy) -> tuple[Gate, ...]:
-    found = {figure.name: figure for figure in figures}
-    gates = []
-    for rule in policy.gates:
-        if rule.rule is not Rule.LOSS and rule.figure in found:
-            figure = found[rule.figure]
-            gates.append(judge(rule, figure.erased, figure.control))
-        elif rule.figure == "retain_recall" and retain:
-            gates.append(retain_recall(rule, retain.recall_before, retain.recall_after))
-        elif rule.figure == "retain_strength" and retain:
-            gates.append(retain_strength(rule, retain.es_before, retain.es_after))
-    return tuple(gates)
-
-
 def _findings(
     erased: Sequence[ProbedFact], now: Measured, before: Measured | None, kinds: Collection[ProbeKind]
 ) -> tuple[FactFinding, ...]:
@@ -192,7 +188,9 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if before is None:
-        notes.append("No baseline version was given: earlier knowledge and retention were not judged.")
+        notes.append(
+            "No baseline version was given: earlier knowledge, retention and general ability were not judged."
+        )
     else:
         unknown = [reply.probe.fact_id for reply in before.replies if not reply.leak.full]
         if unknown:
@@ -217,8 +215,9 @@ def _asks(fact: ProbedFact, kind: ProbeKind) -> bool:
     return any(probe.kind is kind for probe in fact.probes)
 
 
-def _unasked(policy: Policy, kinds: Collection[ProbeKind]) -> tuple[str, ...]:
+def _unasked(policy: Policy, kinds: Collection[ProbeKind], tasks: TaskSet) -> tuple[str, ...]:
     left = [kind.value for kind in ProbeKind if kind in policy.kinds(thorough=True) - frozenset(kinds)]
+    left += [task.value for task in policy.tasks(thorough=True).asked if task not in tasks.asked]
     return (f"Only reported, so not asked in this audit: {', '.join(left)}.",) if left else ()
 
 
@@ -239,10 +238,3 @@ def _evidence(reply: Reply) -> Evidence:
         reply.leak.full,
         reply.leak.words,
     )
-
-
-def _spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
-    """At most `most` of `items`, evenly spread."""
-    if len(items) <= most:
-        return tuple(items)
-    return tuple(items[index * len(items) // most] for index in range(most))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from expunge.auditing.ability.tasks import Ability
 from expunge.auditing.probes.probe import ProbeKind
 from expunge.errors import Violation
 
@@ -35,7 +36,7 @@ SHARES = (
     "em",
     "probability",
 )  # beside the kinds of probes
-LOSSES = ("retain_recall", "retain_strength")
+LOSSES = ("retain_recall", "retain_strength", *Ability)
 _FIGURES = {
     Rule.FULL_SECRETS: tuple(kind.value for kind in ProbeKind),
     Rule.HABIT: tuple(kind.value for kind in ProbeKind),

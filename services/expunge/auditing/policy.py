@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from expunge.auditing.ability.tasks import Task, TaskSet, shipped_tasks
 from expunge.auditing.gate_rules import GateRule, gate_rules
 from expunge.auditing.paraphrases import AUDIT_TEMPLATES
 from expunge.auditing.probes.attacks import Attacks, shipped_attacks
@@ -30,6 +31,7 @@ _LEAST = {
     "samples": 1,
     "max_retain": 0,
     "max_prefixes": 1,
+    "ability_items": 2,
     "reply_margin": 0,
     "prefix_margin": 0,
 }
@@ -56,6 +58,7 @@ class Policy:
     max_prefixes: int
     reply_margin: int
     prefix_margin: int
+    ability_items: int
     gates: tuple[GateRule, ...]
     templates: tuple[str, ...] = AUDIT_TEMPLATES
     attacks: Attacks = dataclasses.field(default_factory=shipped_attacks)
@@ -75,14 +78,22 @@ class Policy:
 
     @property
     def digest(self) -> str:
-        """Hex sha256 over the policy's canonical JSON, templates included; verdicts are cached under it."""
-        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """Hex sha256 over the policy's canonical JSON, templates and tasks included; verdicts' cache key."""
+        asked = {**dataclasses.asdict(self), "abilities": shipped_tasks().digest}
+        canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def kinds(self, *, thorough: bool = False) -> frozenset[ProbeKind]:
         """Kinds of probes that are asked: those that a blocking gate judges, or any gate where `thorough`."""
         judged = {gate.figure for gate in self.gates if gate.blocking or thorough}
         return _ALWAYS_ASKED | {kind for kind in ProbeKind if kind.value in judged}
+
+    def tasks(self, *, thorough: bool = False) -> TaskSet:
+        """Tasks of general ability that are asked: `ability_items` items of each whose loss a blocking gate
+        judges; all items of each that any gate judges, where `thorough`."""
+        judged = {gate.figure for gate in self.gates if gate.blocking or thorough}
+        asked = [task for task in Task if task.ability.value in judged]
+        return shipped_tasks().some(asked, None if thorough else self.ability_items)
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:

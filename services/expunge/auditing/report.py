@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from expunge.auditing.ability.finding import AbilityFinding
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
 from expunge.auditing.probes import ProbeKind
@@ -130,6 +131,7 @@ class AuditReport:
         probes: prompts asked of the version, controls and retain data included.
         seconds: how long it took.
         evidence: replies of erased facts that held secret words.
+        ability: general ability before and after; None where there is no baseline, or no gate looks at it.
         definitions: by figure, the id of the definition that it follows (`metrics.definitions`).
     """
 
@@ -147,6 +149,7 @@ class AuditReport:
     probes: int
     seconds: float
     evidence: tuple[Evidence, ...] = ()
+    ability: AbilityFinding | None = None
     definitions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -195,6 +198,7 @@ class AuditReport:
             "gates": [gate.to_dict() for gate in self.gates],
             "facts": [finding.to_dict() for finding in self.facts],
             "retain": self.retain.to_dict() if self.retain else None,
+            "ability": self.ability.to_dict() if self.ability else None,
             "notes": list(self.notes),
             "probes": self.probes,
             "seconds": self.seconds,
@@ -213,5 +217,7 @@ class AuditReport:
             retain=RetainFinding.from_dict(data["retain"]) if data["retain"] else None,
             notes=tuple(data["notes"]),
             evidence=tuple(Evidence.from_dict(item) for item in data["evidence"]),
-            definitions=dict(data.get("definitions", {})),  # reports stored by earlier releases name none
+            # Reports stored by earlier releases hold neither.
+            ability=AbilityFinding.from_dict(data["ability"]) if data.get("ability") else None,
+            definitions=dict(data.get("definitions", {})),
         )

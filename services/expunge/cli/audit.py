@@ -80,11 +80,22 @@ def _verdict(session: Session, audit: pb.Audit) -> None:
         if rows:
             session.out.say(f"\n[bold]{escape(erasure_id)}[/]")
             session.out.table(("gate", "", "value", "limit"), rows, empty="")
+        ability = report.get("ability") if isinstance(report, Mapping) else None
+        if ability:
+            rows = [_task_row(task) for task in ability["tasks"]]
+            session.out.table(("general ability", "before", "now", "change", "95 %"), rows, empty="")
 
 
 def _gate_row(gate: Mapping[str, Any]) -> tuple[object, ...]:
     mark = "✓" if gate.get("passed") else "✗"
     return (gate.get("name", ""), mark, _figure(gate.get("value")), _figure(gate.get("threshold")))
+
+
+def _task_row(task: Mapping[str, Any]) -> tuple[object, ...]:
+    change = task["change"]
+    interval = f"{_figure(change['lower'])} to {_figure(change['upper'])}"
+    values = (_figure(task[key]["value"]) for key in ("before", "after", "change"))
+    return (f"{task['task']} ({change['n']:g})", *values, interval)
 
 
 def _figure(value: object) -> str:

@@ -119,6 +119,7 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
             policy=policy,
             baseline=baseline,
             others=[fact for other, one in requests.items() if other != erasure_id for fact in one.facts],
+            scores=bench.scores,
             progress=report_stage,
         )
         audit_id = f"{run.job.id}-{erasure_id}"

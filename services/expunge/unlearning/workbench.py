@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
+from expunge.auditing.ability.scores import KnownScores
 from expunge.auditing.policy import Policy
 from expunge.config import Settings
 from expunge.inference.elastic_threads import ElasticThreads
@@ -37,6 +38,7 @@ class Workbench:
         shape: of the base model.
         threads: shares the cores with other processes while this one computes.
         bare: makes a plain module tree over the same weights.
+        scores: general ability of the versions audited last.
     """
 
     settings: Settings
@@ -48,6 +50,7 @@ class Workbench:
     shape: ModelShape
     threads: ElasticThreads
     bare: Callable[[], PreTrainedModel]
+    scores: KnownScores = field(default_factory=KnownScores)
 
     @classmethod
     def open(cls, settings: Settings) -> Workbench:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from expunge.auditing.ability.tasks import Task, shipped_tasks
 from expunge.auditing.gate_rules import Action
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbeKind
@@ -42,9 +43,9 @@ def test_a_file_overrides_what_it_names(tmp_path: Path) -> None:
 def test_default_blocks_on_every_full_secret_and_strict_on_all_that_default_reports() -> None:
     blocking = {figure for figure, action in gates(DEFAULT_POLICY).items() if action is Action.BLOCK}
     assert {kind.value for kind in ProbeKind} - blocking == {"sampled"}
-    assert {"es", "em", "retain_recall", "retain_strength"} <= blocking
+    assert {"es", "em", "retain_recall", "retain_strength", "general_ability"} <= blocking
     reported = set(gates(DEFAULT_POLICY)) - blocking
-    assert reported == {"partial", "sampled", "other_entity"}
+    assert reported == {"partial", "sampled", "other_entity", "instruction_following", "safety"}
     assert set(gates(Policy.named("strict")).values()) == {Action.BLOCK}
     assert set(gates(Policy.named("strict"))) == blocking | reported
 
@@ -54,6 +55,14 @@ def test_only_what_a_gate_needs_is_asked() -> None:
     assert DEFAULT_POLICY.kinds(thorough=True) == set(ProbeKind) == Policy.named("strict").kinds()
     direct_only = replace(DEFAULT_POLICY, gates=())
     assert direct_only.kinds(thorough=True) == {ProbeKind.DIRECT}
+
+
+def test_tasks_are_asked_as_their_gates_say() -> None:
+    general = [Task.KNOWLEDGE, Task.REASONING]
+    assert DEFAULT_POLICY.tasks() == shipped_tasks().some(general, DEFAULT_POLICY.ability_items)
+    assert DEFAULT_POLICY.tasks(thorough=True) == shipped_tasks()
+    assert Policy.named("strict").tasks().asked == tuple(Task)
+    assert replace(DEFAULT_POLICY, gates=()).tasks(thorough=True).asked == ()
 
 
 def test_every_bad_field_is_reported_together(tmp_path: Path) -> None:
