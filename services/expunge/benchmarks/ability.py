@@ -12,6 +12,7 @@ import torch
 from rich.table import Table
 
 from expunge.auditing.ability.finding import AbilityFinding
+from expunge.auditing.ability.meow import generation, shipped_passages, understanding
 from expunge.auditing.ability.scores import Scores, score_tasks
 from expunge.auditing.ability.tasks import Task, TaskSet, shipped_tasks
 from expunge.auditing.policy import Policy
@@ -26,12 +27,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Asked:
-    """One version's scores of the items that block and of all items, and how long each took."""
+    """One version's scores of the items that block and of all, how long each took, and MEOW's measures."""
 
     brief: Scores
     every: Scores
     brief_s: float
     every_s: float
+    meow: dict[str, Any]
 
 
 def run_ability_benchmark(
@@ -87,9 +89,13 @@ def _ask(
     between = clock()
     every = score_tasks(model, version, tasks[1])
     ended = clock()
+    meow = {
+        "understanding": understanding(model, version, (*tasks[1].knowledge, *tasks[1].reasoning)).to_dict(),
+        "generation": generation(model, version, shipped_passages()).to_dict(),
+    }
     if adapter:
         model.unload(version)
-    return Asked(brief, every, between - began, ended - between)
+    return Asked(brief, every, between - began, ended - between, meow)
 
 
 def noisy(adapter: Adapter, scale: float, seed: int = 0) -> Adapter:
@@ -122,6 +128,7 @@ def _row(
         "all_s": after.every_s,
         "scores": {task.task.value: task.after.to_dict() for task in every.tasks},
         "changes": {ability.value: change.to_dict() for ability, change in every.changes.items()},
+        "meow": after.meow,
         "gates": [gate.to_dict() for gate in verdicts(policy, (), None, brief)],
     }
 
@@ -129,7 +136,8 @@ def _row(
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="General ability")
     tasks = list(rows[0]["scores"])
-    for column in ("version", *tasks, "fall", "at least", "gate", "s", "s, all"):
+    meow = ("label", "Rep-3", "BLEU")
+    for column in ("version", *tasks, "fall", "at least", "gate", "s", "s, all", *meow):
         table.add_column(column, justify="left" if column == "version" else "right")
     for row in rows:
         gates = row["gates"]
@@ -141,8 +149,9 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
             ", ".join("passed" if gate["passed"] else "failed" for gate in gates),
             f"{row['blocking_s']:.1f}",
             f"{row['all_s']:.1f}",
+            f"{row['meow']['understanding']['value']:.2f}",
+            f"{row['meow']['generation']['rep_3']['value']:.2f}",
+            f"{row['meow']['generation']['bleu']:.3f}",
         )
-    table.caption = (
-        "scores and last seconds: all items; fall, gate and first seconds: those that block"
-    )
+    table.caption = "scores and last seconds: all items; fall, gate and first seconds: those that block"
     return table
