@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from expunge.auditing.ability.finding import AbilityFinding
+from expunge.auditing.ability.comparison import compare_ability
 from expunge.auditing.ability.scores import KnownScores
 from expunge.auditing.ability.tasks import TaskSet
 from expunge.auditing.controls import controls_for
@@ -87,11 +87,8 @@ def audit_version(
     (now, never), kept = ask(model, version, asked, retain, policy)
     told("probes", 1, 2)
     before, finding = _against_baseline(model, baseline, erased, retain, kept, policy)
-    tasks, known_scores = policy.tasks(thorough=thorough), scores or KnownScores()
-    ability = None
-    if baseline and tasks.asked:
-        each = [known_scores.of(model, one, tasks) for one in (baseline, version)]
-        ability = AbilityFinding.of(tasks, *each)
+    tasks = policy.tasks(thorough=thorough)
+    ability = compare_ability(model, baseline, version, tasks, policy, scores or KnownScores())
     told("baseline", 2, 2)
 
     others_named = Figure(

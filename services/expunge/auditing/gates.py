@@ -128,9 +128,9 @@ def ability_loss(rule: GateRule, change: Estimate) -> Gate:
 
     The value is the lower end of the fall's 95 % interval, so that a version that differs by chance passes.
     """
-    fall = -change.value
-    surely = fall if change.upper is None else -change.upper
-    likely = fall if change.lower is None else -change.lower
+    fall = 0.0 - change.value
+    surely = fall if change.upper is None else 0.0 - change.upper
+    likely = fall if change.lower is None else 0.0 - change.lower
     passed = surely <= rule.most
     name = rule.figure.replace("_", " ")
     sentence = (

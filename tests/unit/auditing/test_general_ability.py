@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from expunge.auditing.ability.scores import KnownScores
-from expunge.auditing.ability.tasks import Ability, Task
+from expunge.auditing.ability.tasks import Ability, Task, shipped_tasks
 from expunge.auditing.audit import audit_version
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.report import AuditReport
@@ -57,6 +57,19 @@ def test_one_that_answers_as_before_passes(asked: ForgetRequest) -> None:
 
 def test_one_that_errs_elsewhere_as_often_passes(asked: ForgetRequest) -> None:
     assert audited([*KNOWLEDGE[:2], *REASONING[5:8]], asked).passed
+
+
+def test_what_some_items_only_hint_at_all_items_decide(asked: ForgetRequest) -> None:
+    every = shipped_tasks().ids(Task.KNOWLEDGE)
+    hint = KNOWLEDGE[:3]  # of 16: a fall of 0.094, which may be chance
+    unasked = [id for id in every if id not in KNOWLEDGE]
+    for failed, passed in ((hint, True), ([*hint, *unasked], False)):
+        model = AbleModel({"before": [], "after": failed})
+        report = audit_version(model, "after", asked, baseline="before")
+        assert report.passed is passed
+        assert report.ability is not None
+        assert report.ability.changes[Ability.GENERAL].n == 80
+        assert report.ability.tasks[0].lost == tuple(id for id in every if id in failed)
 
 
 def test_without_a_baseline_ability_is_not_judged_and_the_report_says_so(asked: ForgetRequest) -> None:
