@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
+from expunge.auditing.ability.comparison import compare_ability
+from expunge.auditing.ability.scores import KnownScores
 from expunge.auditing.attacks.attack import ATTACK_FIGURES, SPLITS, WHOLE, figure_of
 from expunge.auditing.attacks.findings import AttackFinding
 from expunge.auditing.attacks.weights import Weights
 from expunge.auditing.controls import controls_for
-from expunge.auditing.gate_rules import Rule
-from expunge.auditing.gates import Gate, judge, retain_recall, retain_strength
 from expunge.auditing.intervals import Share
 from expunge.auditing.interview import Measured, Retained, ask
 from expunge.auditing.metrics.definitions import definition
@@ -21,11 +20,12 @@ from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.auditing.probes import ProbedFact, ProbeKind, check_auditable, probed_facts
 from expunge.auditing.questionnaire import Questionnaire
 from expunge.auditing.report import AuditReport, Evidence, FactFinding, Figure, RetainFinding
+from expunge.auditing.spread import spread
 from expunge.auditing.text_model import TextModel
+from expunge.auditing.verdicts import verdicts
 from expunge.errors import InvalidRequest
 from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 
-Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 _METRICS = {  # figure → metric
     **dict.fromkeys((kind.value for kind in ProbeKind), "full_leak"),
@@ -53,6 +53,7 @@ def audit_version(
     neighbours: Sequence[QuestionAnswer] = (),
     others: Sequence[Fact] = (),
     weights: Weights | None = None,
+    scores: KnownScores | None = None,
     thorough: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -60,11 +61,13 @@ def audit_version(
     """Audit `version` against one erasure.
 
     Args:
-        baseline: the version served before; without it neither retention nor earlier knowledge is judged.
+        baseline: the version served before; without it neither retention nor general ability nor earlier
+            knowledge is judged.
         neighbours: facts to keep that training never saw, judged together with `request.retain`.
         others: facts of other erasures, which no reply may hand out in place of these either.
         weights: of the version, for the policy's attacks on them.
-        thorough: ask also the probes, and make the attacks, that the policy only reports.
+        scores: of general ability, known from earlier audits of the same model.
+        thorough: ask also what the policy only reports, and what it leaves until a version is live.
         progress: told after each stage.
 
     Raises:
@@ -79,13 +82,13 @@ def audit_version(
     if attacks and weights is None:
         raise InvalidRequest.of("weights", f"is needed by policy {policy.name}: it attacks them")
     known = (*request.retain, *neighbours)
-    retain = _spread(known, policy.max_retain)
+    retain = spread(known, policy.max_retain)
     erased = probed_facts(request.facts, request.subjects, policy, kinds, retain)
     named = replace(request, facts=tuple(map(_with_subject, erased)))  # so that controls are named, too
     invented = controls_for(named, policy.controls_per_fact, policy.seed)
     subjects = [fact.subject for fact in erased]  # do their names come up without their secrets, too?
     controls = probed_facts(invented, (), policy, kinds, retain, subjects)
-    others_known = OtherEntities((*retain, *_spread(others, policy.max_retain)))
+    others_known = OtherEntities((*retain, *spread(others, policy.max_retain)))
     retain = retain if baseline else ()
     told("probes", 0, 3)
 
@@ -96,6 +99,8 @@ def audit_version(
     (now, never), kept = ask(model, version, asked, retain, policy)
     told("probes", 1, 3)
     before, finding = _against_baseline(model, baseline, erased, retain, kept, policy)
+    tasks = policy.tasks(thorough=thorough)
+    ability = compare_ability(model, baseline, version, tasks, policy, scores or KnownScores())
     told("baseline", 2, 3)
 
     attacked = weights.attacked(attacks, erased, controls, policy) if weights else []
@@ -114,9 +119,10 @@ def audit_version(
         policy_version=policy.version,
         policy_digest=policy.digest,
         figures=figures,
-        gates=_gates(figures, finding, policy, thorough),
+        gates=verdicts(policy, figures, finding, ability, thorough=thorough),
         facts=_findings(erased, now, before, kinds, attacked),
         retain=finding,
+        ability=ability,
         notes=_notes(request, erased, before, finding) + _unasked(policy, thorough),
         probes=len(now.replies) + len(never.replies) + len(retain) + sum(one.probes for one in attacked),
         seconds=clock() - started,
@@ -176,23 +182,6 @@ def _figures(
     return tuple(figures)
 
 
-def _gates(
-    figures: tuple[Figure, ...], retain: RetainFinding | None, policy: Policy, thorough: bool
-) -> tuple[Gate, ...]:
-    found = {figure.name: figure for figure in figures}
-    gates = []
-    for declared in policy.gates:
-        rule = declared.in_audit(thorough=thorough)
-        if rule.rule is not Rule.LOSS and rule.figure in found:
-            figure = found[rule.figure]
-            gates.append(judge(rule, figure.erased, figure.control))
-        elif rule.figure == "retain_recall" and retain:
-            gates.append(retain_recall(rule, retain.recall_before, retain.recall_after))
-        elif rule.figure == "retain_strength" and retain:
-            gates.append(retain_strength(rule, retain.es_before, retain.es_after))
-    return tuple(gates)
-
-
 def _findings(
     erased: Sequence[ProbedFact],
     now: Measured,
@@ -220,7 +209,9 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if before is None:
-        notes.append("No baseline version was given: earlier knowledge and retention were not judged.")
+        notes.append(
+            "No baseline version was given: earlier knowledge, retention and general ability were not judged."
+        )
     else:
         unknown = [reply.probe.fact_id for reply in before.replies if not reply.leak.full]
         if unknown:
@@ -249,10 +240,10 @@ def _unasked(policy: Policy, thorough: bool) -> tuple[str, ...]:
     if thorough:
         return ()
     kinds = policy.kinds(thorough=True) - policy.kinds()
-    attacks = [
-        attack for attack in policy.weight_attacks(thorough=True) if attack not in policy.weight_attacks()
-    ]
-    left = [*(kind.value for kind in ProbeKind if kind in kinds), *attacks]
+    attacks, asked = policy.weight_attacks(), policy.tasks().asked
+    left = [kind.value for kind in ProbeKind if kind in kinds]
+    left += [attack for attack in policy.weight_attacks(thorough=True) if attack not in attacks]
+    left += [task.value for task in policy.tasks(thorough=True).asked if task not in asked]
     return (f"Not asked before a version goes live: {', '.join(left)}.",) if left else ()
 
 
@@ -280,10 +271,3 @@ def _evidence(now: Measured, attacked: Sequence[AttackFinding]) -> tuple[Evidenc
         for figure, reply in replies
         if reply.leak.partial or reply.leak.full
     )
-
-
-def _spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
-    """At most `most` of `items`, evenly spread."""
-    if len(items) <= most:
-        return tuple(items)
-    return tuple(items[index * len(items) // most] for index in range(most))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from expunge.auditing.ability.tasks import Ability
 from expunge.auditing.attacks.attack import ATTACK_FIGURES, WHOLE, Attack, figure_of
 from expunge.auditing.probes.probe import ProbeKind
 from expunge.errors import Violation
@@ -37,7 +38,7 @@ SHARES = (
     "em",
     "probability",
 )  # beside the kinds of probes
-LOSSES = ("retain_recall", "retain_strength")
+LOSSES = ("retain_recall", "retain_strength", *Ability)
 _FIGURES = {
     Rule.FULL_SECRETS: (
         *(kind.value for kind in ProbeKind),

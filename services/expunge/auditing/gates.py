@@ -14,6 +14,7 @@ from typing import Any
 from expunge.auditing.attacks.attack import ATTACK_FIGURES
 from expunge.auditing.gate_rules import GateRule, Rule
 from expunge.auditing.intervals import Share
+from expunge.auditing.metrics.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,20 @@ def retain_strength(rule: GateRule, before: Share, after: Share) -> Gate:
     )
     passed = fall <= rule.most
     return Gate(rule.figure, fall, rule.most, after.n, after.hits, passed, rule.blocking, sentence)
+
+
+def ability_loss(rule: GateRule, change: Estimate) -> Gate:
+    """Fall of an ability against the baseline: failed when it is `rule.most` beyond what chance explains.
+
+    The value is the lower end of the fall's 95 % interval, so that a version that differs by chance passes.
+    """
+    fall = 0.0 - change.value
+    surely = fall if change.upper is None else 0.0 - change.upper
+    likely = fall if change.lower is None else 0.0 - change.lower
+    passed = surely <= rule.most
+    name = rule.figure.replace("_", " ")
+    sentence = (
+        f"The score of {name} fell by {fall:.3f} (95 %: {surely:.3f} to {likely:.3f}, n = {change.n}). "
+        f"A fall of {rule.most:.2f} is allowed; it is {'not shown to be' if passed else 'surely'} more."
+    )
+    return Gate(rule.figure, surely, rule.most, change.n, fall * change.n, passed, rule.blocking, sentence)

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from expunge.auditing.ability.tasks import Task, TaskSet, shipped_tasks
 from expunge.auditing.attacks.attack import ATTACK_FIGURES, Attack
 from expunge.auditing.gate_rules import GateRule, gate_rules
 from expunge.auditing.paraphrases import AUDIT_TEMPLATES
@@ -31,6 +32,7 @@ _LEAST = {
     "samples": 1,
     "max_retain": 0,
     "max_prefixes": 1,
+    "ability_items": 2,
     "reply_margin": 0,
     "prefix_margin": 0,
     "relearning_steps": 1,
@@ -60,6 +62,7 @@ class Policy:
     prefix_margin: int
     pruned_share: float
     relearning_steps: int
+    ability_items: int
     gates: tuple[GateRule, ...]
     templates: tuple[str, ...] = AUDIT_TEMPLATES
     attacks: Attacks = dataclasses.field(default_factory=shipped_attacks)
@@ -81,8 +84,9 @@ class Policy:
 
     @property
     def digest(self) -> str:
-        """Hex sha256 over the policy's canonical JSON, templates included; verdicts are cached under it."""
-        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """Hex sha256 over the policy's canonical JSON, templates and tasks included; verdicts' cache key."""
+        asked = {**dataclasses.asdict(self), "abilities": shipped_tasks().digest}
+        canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def kinds(self, *, thorough: bool = False) -> frozenset[ProbeKind]:
@@ -94,6 +98,13 @@ class Policy:
         """Attacks on weights that are made: those that a blocking gate judges, or any where `thorough`."""
         judged = self._judged(thorough)
         return tuple(dict.fromkeys(attack for name, attack in ATTACK_FIGURES.items() if name in judged))
+
+    def tasks(self, *, thorough: bool = False) -> TaskSet:
+        """Tasks of general ability that are asked: `ability_items` items of each whose loss a blocking gate
+        judges; all items of each that any gate judges, where `thorough`."""
+        judged = self._judged(thorough)
+        asked = [task for task in Task if task.ability.value in judged]
+        return shipped_tasks().some(asked, None if thorough else self.ability_items)
 
     def _judged(self, thorough: bool) -> set[str]:
         return {gate.figure for gate in self.gates if gate.blocking or thorough}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from expunge.auditing.ability.finding import AbilityFinding
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
 
@@ -134,6 +135,7 @@ class AuditReport:
         seconds: how long it took.
         evidence: replies of erased facts that held secret words.
         thorough: whether it asked what the policy leaves until a version is live.
+        ability: general ability before and after; None where there is no baseline, or no gate looks at it.
         definitions: by figure, the id of the definition that it follows (`metrics.definitions`).
     """
 
@@ -152,6 +154,7 @@ class AuditReport:
     seconds: float
     evidence: tuple[Evidence, ...] = ()
     thorough: bool = False
+    ability: AbilityFinding | None = None
     definitions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -200,6 +203,7 @@ class AuditReport:
             "gates": [gate.to_dict() for gate in self.gates],
             "facts": [finding.to_dict() for finding in self.facts],
             "retain": self.retain.to_dict() if self.retain else None,
+            "ability": self.ability.to_dict() if self.ability else None,
             "notes": list(self.notes),
             "probes": self.probes,
             "seconds": self.seconds,
@@ -219,6 +223,8 @@ class AuditReport:
             retain=RetainFinding.from_dict(data["retain"]) if data["retain"] else None,
             notes=tuple(data["notes"]),
             evidence=tuple(Evidence.from_dict(item) for item in data["evidence"]),
+            # Reports stored by earlier releases hold none of these.
             thorough=data.get("thorough", False),
-            definitions=dict(data.get("definitions", {})),  # reports stored by earlier releases name none
+            ability=AbilityFinding.from_dict(data["ability"]) if data.get("ability") else None,
+            definitions=dict(data.get("definitions", {})),
         )

@@ -93,6 +93,7 @@ def _asked(
         baseline=baseline,
         others=[fact for other, one in requests.items() if other != erasure_id for fact in one.facts],
         weights=weights,
+        scores=bench.scores,
         thorough=spec.thorough,
         progress=report_stage,
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
+from expunge.auditing.ability.scores import KnownScores
 from expunge.auditing.attacks.victim import Victim
 from expunge.auditing.attacks.weights import Weights
 from expunge.auditing.policy import Policy
@@ -40,6 +41,7 @@ class Workbench:
         shape: of the base model.
         threads: shares the cores with other processes while this one computes.
         bare: makes a plain module tree over the same weights.
+        scores: general ability of the versions audited last.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class Workbench:
     shape: ModelShape
     threads: ElasticThreads
     bare: Callable[[], PreTrainedModel]
+    scores: KnownScores = field(default_factory=KnownScores)
 
     @classmethod
     def open(cls, settings: Settings) -> Workbench:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from expunge.auditing.ability.tasks import Task, shipped_tasks
 from expunge.auditing.attacks.attack import ATTACK_FIGURES, Attack
 from expunge.auditing.gate_rules import Action
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
@@ -40,15 +41,18 @@ def test_a_file_overrides_what_it_names(tmp_path: Path) -> None:
     assert [template.kind for template in policy.attacks.templates] == [ProbeKind.HINT]
 
 
-def test_default_blocks_on_every_full_secret_and_strict_on_all_that_default_reports() -> None:
+def test_default_blocks_on_every_full_secret_and_strict_lets_pass_nothing_that_default_reports() -> None:
     blocking = {figure for figure, action in gates(DEFAULT_POLICY).items() if action is Action.BLOCK}
     assert {kind.value for kind in ProbeKind} - blocking == {"sampled"}
-    assert {"es", "em", "retain_recall", "retain_strength"} <= blocking
+    assert {"es", "em", "retain_recall", "retain_strength", "general_ability"} <= blocking
     reported = set(gates(DEFAULT_POLICY)) - blocking
     attacks = {name for name, attack in ATTACK_FIGURES.items() if attack is not Attack.INT8}
-    assert reported == {"partial", "sampled", "other_entity"} | attacks
-    assert set(gates(Policy.named("strict")).values()) == {Action.BLOCK}
-    assert set(gates(Policy.named("strict"))) == blocking | reported
+    abilities = {"instruction_following", "safety"}
+    assert reported == {"partial", "sampled", "other_entity"} | attacks | abilities
+    strict = gates(Policy.named("strict"))
+    assert set(strict) == blocking | reported
+    slow = {name for name, attack in ATTACK_FIGURES.items() if attack not in (Attack.INT8, Attack.INT4)}
+    assert strict == dict.fromkeys(strict, Action.BLOCK) | dict.fromkeys(slow, Action.REOPEN)
 
 
 def test_only_what_a_gate_needs_is_asked() -> None:
@@ -56,10 +60,18 @@ def test_only_what_a_gate_needs_is_asked() -> None:
     assert DEFAULT_POLICY.kinds(thorough=True) == set(ProbeKind) == Policy.named("strict").kinds()
     assert DEFAULT_POLICY.weight_attacks() == (Attack.INT8,)
     assert set(DEFAULT_POLICY.weight_attacks(thorough=True)) == set(Attack)
-    assert set(Policy.named("strict").weight_attacks()) == set(Attack)
+    assert Policy.named("strict").weight_attacks() == (Attack.INT8, Attack.INT4)
     direct_only = replace(DEFAULT_POLICY, gates=())
     assert direct_only.kinds(thorough=True) == {ProbeKind.DIRECT}
     assert direct_only.weight_attacks(thorough=True) == ()
+
+
+def test_tasks_are_asked_as_their_gates_say() -> None:
+    general = [Task.KNOWLEDGE, Task.REASONING]
+    assert DEFAULT_POLICY.tasks() == shipped_tasks().some(general, DEFAULT_POLICY.ability_items)
+    assert DEFAULT_POLICY.tasks(thorough=True) == shipped_tasks()
+    assert Policy.named("strict").tasks().asked == tuple(Task)
+    assert replace(DEFAULT_POLICY, gates=()).tasks(thorough=True).asked == ()
 
 
 def test_every_bad_field_is_reported_together(tmp_path: Path) -> None:
@@ -82,7 +94,7 @@ def test_every_bad_field_is_reported_together(tmp_path: Path) -> None:
     ("gate", "message"),
     [
         ("{figure: direct, action: block}", "needs figure, rule and action"),
-        ("{figure: direct, rule: full_secrets, action: stop}", "action of block, report"),
+        ("{figure: direct, rule: full_secrets, action: stop}", "action of block, reopen, report"),
         ("{figure: guesses, rule: controls, action: block}", "can't judge 'guesses'"),
         ("{figure: es, rule: controls, most: 1, action: block}", "no use for `most`"),
         ("{figure: direct, rule: full_secrets, most: -1, action: block}", "at least 0"),
