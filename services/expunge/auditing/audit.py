@@ -12,6 +12,7 @@ from expunge.auditing.gate_rules import Rule
 from expunge.auditing.gates import Gate, judge, retain_recall, retain_strength
 from expunge.auditing.intervals import Share
 from expunge.auditing.interview import Measured, Retained, ask
+from expunge.auditing.measured_series import measured_series
 from expunge.auditing.metrics.definitions import definition
 from expunge.auditing.other_entities import OtherEntities
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
@@ -105,6 +106,7 @@ def audit_version(
         seconds=clock() - started,
         evidence=tuple(_evidence(reply) for reply in now.replies if reply.leak.partial or reply.leak.full),
         definitions={figure.name: definition(_METRICS[figure.name]).id for figure in figures},
+        series=measured_series(erased, controls, now, never, before),
     )
 
 

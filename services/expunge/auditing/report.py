@@ -12,6 +12,7 @@ from typing import Any
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
 from expunge.auditing.probes import ProbeKind
+from expunge.auditing.series import Series
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ class AuditReport:
         seconds: how long it took.
         evidence: replies of erased facts that held secret words.
         definitions: by figure, the id of the definition that it follows (`metrics.definitions`).
+        series: what figures are drawn from; None in reports of earlier releases.
+        conditions: what it was measured on: "model" (manifest digest of the base model), "precision", "form".
     """
 
     request_id: str
@@ -148,6 +151,8 @@ class AuditReport:
     seconds: float
     evidence: tuple[Evidence, ...] = ()
     definitions: Mapping[str, str] = field(default_factory=dict)
+    series: Series | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -198,6 +203,8 @@ class AuditReport:
             "notes": list(self.notes),
             "probes": self.probes,
             "seconds": self.seconds,
+            "series": self.series.to_dict() if self.series else None,
+            "conditions": dict(self.conditions),
             "evidence": [{**asdict(item), "words": list(item.words)} for item in self.evidence],
         }
 
@@ -213,5 +220,9 @@ class AuditReport:
             retain=RetainFinding.from_dict(data["retain"]) if data["retain"] else None,
             notes=tuple(data["notes"]),
             evidence=tuple(Evidence.from_dict(item) for item in data["evidence"]),
-            definitions=dict(data.get("definitions", {})),  # reports stored by earlier releases name none
+            definitions=dict(
+                data.get("definitions", {})
+            ),  # reports stored by earlier releases have none of these
+            series=Series.from_dict(data["series"]) if data.get("series") else None,
+            conditions=dict(data.get("conditions", {})),
         )

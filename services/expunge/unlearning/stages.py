@@ -121,6 +121,7 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
             others=[fact for other, one in requests.items() if other != erasure_id for fact in one.facts],
             progress=report_stage,
         )
+        report = replace(report, conditions=_conditions(bench))
         audit_id = f"{run.job.id}-{erasure_id}"
         run.call(run.registry.put_audit(audit_id, version.id, erasure_id, report.to_dict()))
         verdict = Verdict(
@@ -130,6 +131,14 @@ def audit(bench: Workbench, run: JobRun, spec: AuditSpec) -> AuditResult:
         reports[erasure_id] = {"audit_id": audit_id, **report.without_evidence().to_dict()}
     failed = [erasure_id for erasure_id, report in reports.items() if not report["passed"]]
     return AuditResult(reports, not failed, failed)
+
+
+def _conditions(bench: Workbench) -> dict[str, str]:
+    return {
+        "model": bench.loaded.digest,
+        "precision": str(bench.loaded.precision),
+        "form": "unmerged adapter over unchanged base weights",
+    }
 
 
 def _reworded(bench: Workbench, request: ForgetRequest, seed: int) -> ForgetRequest:
