@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -139,8 +140,11 @@ def layers_svg(data: LayerSeries) -> str:
     with look():
         figure = Figure((WIDTH, 3.2), layout="constrained")
         both = figure.subplots(1, 2, sharex=True, sharey=True)
+        shades = colormaps["cividis"].resampled(
+            40
+        )  # few enough for the scale to be drawn, not embedded as an image
         for axes, values, name in zip(both, (data.before, data.after), ("before", "after"), strict=True):
-            mesh = axes.pcolormesh(np.asarray(values), cmap="cividis", vmin=0, vmax=1, linewidth=0)
+            mesh = axes.pcolormesh(np.asarray(values), cmap=shades, vmin=0, vmax=1, linewidth=0)
             axes.set(title=name, xlabel="fact")
             axes.grid(visible=False)
             places = range(0, len(data.fact_ids), max(1, len(data.fact_ids) // 6))
