@@ -79,7 +79,7 @@ def verdict(data: FigureData) -> Verdict:
     gates = (
         f"met all {len(blocking)} blocking gates of policy “{audit['policy']}”" if audit else "was audited"
     )
-    return Verdict("Passed", f"{asked} Version {version} {gates} and is what the aliases serve.", True)
+    return Verdict("Passed", f"{asked} Version {version} {gates} and went live.", True)
 
 
 def highlights(data: FigureData) -> tuple[tuple[str, str, str], ...]:
