@@ -14,6 +14,7 @@ from expunge.auditing.attacks.weights import Weights
 from expunge.auditing.controls import controls_for
 from expunge.auditing.intervals import Share
 from expunge.auditing.interview import Measured, Retained, ask
+from expunge.auditing.measured_series import measured_series
 from expunge.auditing.metrics.definitions import definition
 from expunge.auditing.other_entities import OtherEntities
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
@@ -129,6 +130,7 @@ def audit_version(
         evidence=_evidence(now, attacked),
         thorough=thorough,
         definitions={figure.name: definition(_METRICS[figure.name]).id for figure in figures},
+        series=measured_series(erased, controls, now, never, before),
     )
 
 

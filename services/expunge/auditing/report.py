@@ -12,6 +12,7 @@ from typing import Any
 from expunge.auditing.ability.finding import AbilityFinding
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
+from expunge.auditing.series import Series
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ class AuditReport:
         thorough: whether it asked what the policy leaves until a version is live.
         ability: general ability before and after; None where there is no baseline, or no gate looks at it.
         definitions: by figure, the id of the definition that it follows (`metrics.definitions`).
+        series: what figures are drawn from; None in reports of earlier releases.
+        conditions: what it was measured on: "model" (manifest digest of the base model), "precision", "form".
     """
 
     request_id: str
@@ -156,6 +159,8 @@ class AuditReport:
     thorough: bool = False
     ability: AbilityFinding | None = None
     definitions: Mapping[str, str] = field(default_factory=dict)
+    series: Series | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -208,6 +213,8 @@ class AuditReport:
             "probes": self.probes,
             "seconds": self.seconds,
             "thorough": self.thorough,
+            "series": self.series.to_dict() if self.series else None,
+            "conditions": dict(self.conditions),
             "evidence": [{**asdict(item), "words": list(item.words)} for item in self.evidence],
         }
 
@@ -227,4 +234,6 @@ class AuditReport:
             thorough=data.get("thorough", False),
             ability=AbilityFinding.from_dict(data["ability"]) if data.get("ability") else None,
             definitions=dict(data.get("definitions", {})),
+            series=Series.from_dict(data["series"]) if data.get("series") else None,
+            conditions=dict(data.get("conditions", {})),
         )

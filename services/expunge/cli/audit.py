@@ -123,7 +123,18 @@ def _verdict(session: Session, audit: pb.Audit) -> None:
         rows = [_gate_row(gate) for gate in gates if isinstance(gate, Mapping)]
         if rows:
             session.out.say(f"\n[bold]{escape(erasure_id)}[/]")
-            session.out.table(("gate", "", "value", "limit"), rows, empty="")
+            session.out.table(("gate", "", "value", "limit", "controls", ""), rows, empty="")
+        figures = report.get("figures", []) if isinstance(report, Mapping) else []
+        if figures:
+            session.out.say("")
+            session.out.table(
+                ("figure", "erased facts", "controls", "before"),
+                [
+                    (one["name"], *(_share(one[key]) for key in ("erased", "control", "baseline")))
+                    for one in figures
+                ],
+                empty="",
+            )
         ability = report.get("ability") if isinstance(report, Mapping) else None
         if ability:
             rows = [_task_row(task) for task in ability["tasks"]]
@@ -132,7 +143,16 @@ def _verdict(session: Session, audit: pb.Audit) -> None:
 
 def _gate_row(gate: Mapping[str, Any]) -> tuple[object, ...]:
     mark = "✓" if gate.get("passed") else "✗"
-    return (gate.get("name", ""), mark, _figure(gate.get("value")), _figure(gate.get("threshold")))
+    force = "blocking" if gate.get("blocking") else "reported"
+    value, limit = (_figure(gate.get(name)) for name in ("value", "threshold"))
+    return (gate.get("name", ""), mark, value, limit, _share(gate.get("control")), force)
+
+
+def _share(share: Mapping[str, Any] | None) -> str:
+    """A rate with its interval and what it rests on."""
+    if not share:
+        return "-"
+    return f"{share['rate']:.3f} ({share['lower']:.3f}-{share['upper']:.3f}) of {share['n']:.0f}"
 
 
 def _task_row(task: Mapping[str, Any]) -> tuple[object, ...]:

@@ -85,7 +85,7 @@ def _asked(
         run.report(stage=f"auditing:{stage}", step=done * steps + step, steps=steps * len(requests))
 
     erasure_id = list(requests)[done]
-    return audit_version(
+    report = audit_version(
         bench.model,
         weights.victim.version,
         _reworded(bench, requests[erasure_id], bench.policy.seed),
@@ -97,6 +97,12 @@ def _asked(
         thorough=spec.thorough,
         progress=report_stage,
     )
+    conditions = {
+        "model": bench.loaded.digest,
+        "precision": str(bench.loaded.precision),
+        "form": "unmerged adapter over unchanged base weights",
+    }
+    return replace(report, conditions=conditions)
 
 
 def _store(run: JobRun, spec: AuditSpec, found: Stored, erasure_id: str) -> None:

@@ -73,13 +73,18 @@ class FineTuneSpec(_Spec):
 
 @dataclass(frozen=True)
 class TrainedResult(_Spec):
-    """A new version: id, steps and seconds it took, last losses, and whether the goal was reached."""
+    """A new version: id, steps and seconds it took, last losses, and whether the goal was reached.
+
+    Attributes:
+        curves: by term of the loss, and for their sum as "loss", the values of all steps.
+    """
 
     version: str
     steps: int
     seconds: float
     losses: dict[str, float]
     converged: bool
+    curves: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
