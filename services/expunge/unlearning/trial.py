@@ -91,22 +91,24 @@ class Trial:
 
     def erase(
         self,
-        erased: int,
+        erased: Sequence[int],
         retain: Sequence[int],
         method: CappedSurpriseMethod,
         learning_rate: float = 0.0,
         steps: int = 0,
     ) -> dict[str, Any]:
-        """Erase one entity with others as retain data, audit, and score those that training never saw."""
+        """Erase entities with others as retain data, audit, and score those that training never saw."""
         entities = invented_entities()
         kept = [fact for index in retain for fact in entities[index].facts]
         unseen = [
             fact
             for index, entity in enumerate(entities)
-            if index != erased and index not in retain
+            if index not in (*erased, *retain)
             for fact in entity.facts
         ]
-        request = erasure_of(entities[erased], tuple(item for i in retain for item in entities[i].examples))
+        request = erasure_of(
+            [entities[i] for i in erased], tuple(item for i in retain for item in entities[i].examples)
+        )
         before = {name: sum(self.recall(LIVE, facts)) for name, facts in (("kept", kept), ("unseen", unseen))}
         began = time.monotonic()
         erasing = Erasing(
@@ -145,6 +147,7 @@ class Trial:
             "leaks": {
                 f.name: [f.erased.hits, f.erased.n, f.control.hits, f.control.n] for f in report.figures
             },
+            "audit_s": round(report.seconds, 1),
             "audit_passed": report.passed,
             "failed_gates": list(report.failed_gates),
             "evidence": [f"{e.prompt} {e.prefix} => {e.reply}" for e in report.evidence],
@@ -163,7 +166,9 @@ def main() -> None:
     parser.add_argument("--model", default="bundled", help="as the setting of that name")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/expunge").expanduser())
     parser.add_argument("--seed", type=int, default=0, help="of factors, batches and neighbours")
-    parser.add_argument("--erase", type=int, default=0, help="place of the erased entity in data/facts.json")
+    parser.add_argument(
+        "--erase", type=int, nargs="+", default=[0], help="places of the erased entities in data/facts.json"
+    )
     parser.add_argument("--retain", type=int, nargs="*", default=[1, 3], help="places of the retain entities")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
