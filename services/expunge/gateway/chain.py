@@ -157,7 +157,7 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
             raise not_built(call.method)  # the generated servicer's own plain function
 
     async def _taken(self, writing: Awaitable[None]) -> None:
-        """Wait until the connection has taken a response, but not for ever: HTTP/2 lets a client take nothing.
+        """Wait until the connection takes a response, but not for ever: HTTP/2 lets a client take nothing.
 
         Raises:
             CancelledError: it was not taken. A status would not be either, and telling it would wait as long.
