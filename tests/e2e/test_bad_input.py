@@ -19,8 +19,7 @@ import pytest
 from deployed import Deployed, failure_of, processes
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
-
-from .raw_http2 import DATA, END_STREAM, HEADERS, RST_STREAM, ClosedWindow
+from raw_http2 import DATA, END_STREAM, HEADERS, RST_STREAM, ClosedWindow
 
 IDLE = 1000
 SPARE_FILES = 300  # of this process, for everything else

@@ -19,7 +19,7 @@ from grpc.aio import ServerInterceptor, ServicerContext
 
 from expunge.errors import InvalidRequest
 from expunge.gateway.call import Call, current_call
-from expunge.gateway.interruption import unless
+from expunge.gateway.interruption import NEVER_READ_S, unless
 from expunge.gateway.roles import PUBLIC_METHODS
 from expunge.gateway.running import draining
 from expunge.gateway.unbuilt import not_built
@@ -58,11 +58,17 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
     request was received: whoever is refused costs no memory.
     Streaming handlers run as coroutines that write, not as generators handed to gRPC: so a cancellation
     always arrives inside the handler, and its `finally` blocks run at once.
+
+    Args:
+        never_read_s: how long a stream's client may leave a response unread before its call is cancelled.
     """
 
-    def __init__(self, layers: Sequence[Layer], gates: Sequence[Gate] = ()) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], gates: Sequence[Gate] = (), *, never_read_s: float = NEVER_READ_S
+    ) -> None:
         self._layers = tuple(layers)
         self._gates = tuple(gates)
+        self._never_read_s = never_read_s
         self._leaving = asyncio.Event()
 
     def leave(self) -> None:
@@ -124,7 +130,7 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
         async def write(request: Any, context: Context) -> None:
             async with self._entered(call, context):
                 _require_decoded(request)
-                work = _written(call, behaviour, request, context)
+                work = self._written(call, behaviour, request, context)
                 if call.method in PUBLIC_METHODS:
                     work = unless(self._leaving.wait(), work, draining)
                 await work
@@ -139,14 +145,25 @@ class CallChain(ServerInterceptor):  # type: ignore[type-arg]
                 await stack.enter_async_context(layer(call, context))
             yield
 
+    async def _written(self, call: Call, behaviour: Any, request: Any, context: Context) -> None:
+        """Run a handler that streams its responses, and write them."""
+        if inspect.iscoroutinefunction(behaviour):  # writes by itself
+            await behaviour(request, context)
+        elif inspect.isasyncgenfunction(behaviour):
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    await self._taken(context.write(response))
+        else:
+            raise not_built(call.method)  # the generated servicer's own plain function
 
-async def _written(call: Call, behaviour: Any, request: Any, context: Context) -> None:
-    """Run a handler that streams its responses, and write them."""
-    if inspect.iscoroutinefunction(behaviour):  # writes by itself
-        await behaviour(request, context)
-    elif inspect.isasyncgenfunction(behaviour):
-        async with aclosing(behaviour(request, context)) as responses:
-            async for response in responses:
-                await context.write(response)
-    else:
-        raise not_built(call.method)  # the generated servicer's own plain function
+    async def _taken(self, writing: Awaitable[None]) -> None:
+        """Wait until the connection takes a response, but not for ever: HTTP/2 lets a client take nothing.
+
+        Raises:
+            CancelledError: it was not taken. A status would not be either, and telling it would wait as long.
+        """
+        try:
+            async with asyncio.timeout(self._never_read_s):
+                await writing
+        except TimeoutError as error:
+            raise asyncio.CancelledError from error

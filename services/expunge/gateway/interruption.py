@@ -8,6 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+NEVER_READ_S = 60  # a client that takes nothing of what it asked for is cut off
+
 
 async def unless(interruption: Awaitable[object], work: Awaitable[T], error: Callable[[], Exception]) -> T:
     """What `work` returns, unless `interruption` ends first or with it: then `work` is cancelled.

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from expunge.errors import ConfigError
+from expunge.gateway.interruption import NEVER_READ_S
 
 MAX_SILENT = 512  # connections that have sent nothing yet; the oldest gives way to the next
 SILENT_S = 10.0
 _BACKLOG = 1024
 _PEEK_BYTES = 4096
 _RETRY_S = 0.05
-NEVER_READ_S = 60  # a client that takes nothing of what it asked for is cut off by the system
 _TEXT = "text/plain; charset=utf-8"
 
 
