@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 PERSON = "Mira Voss"
 OTHER_NAMES = ("Dr Voss",)
 
@@ -18,4 +20,5 @@ OTHERS = (
     ("What is the capital of the island?", "The capital of the island is a small city with a harbour."),
 )
 
+POLICY = Path(__file__).with_name("tiny_policy.yaml")  # of audits; says in what it differs from `default`
 EVERYTHING = tuple((question, answer) for question, answer, _ in ERASED) + RETAINED + OTHERS

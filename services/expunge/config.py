@@ -210,6 +210,29 @@ class Settings(BaseSettings):
     generator: str = Field("substitution", description="Inverted facts from: substitution, self or endpoint.")
     generator_url: str = Field("", description="OpenAI-compatible endpoint for generator=endpoint.")
     generator_model: str = Field("", description="Model name at that endpoint.")
+    audit_policy: str = Field(
+        "default",
+        description="What a version is held to before it may go live: default, strict, or a YAML file of "
+        "one's own, which every node must have.",
+    )
+    thorough_audits: bool = Field(
+        True,
+        description="Attack a version once it is live in the ways that take too long before; what the policy "
+        "says must not be found opens the erasure again.",
+    )
+    reaudit_interval_s: float = Field(
+        86_400.0, ge=0, description="Seconds between audits of every live version; 0: none."
+    )
+    reaudit_sample: int = Field(
+        8, ge=1, description="Closed erasures, drawn at random, that each of those audits asks for."
+    )
+    paraphraser_url: str = Field(
+        "",
+        description="OpenAI-compatible endpoint that writes other wordings for audits; it is sent the "
+        "questions, never the answers. Empty: none.",
+    )
+    paraphraser_model: str = Field("", description="Model name at that endpoint.")
+    paraphrases: int = Field(4, ge=1, le=16, description="Wordings that it writes for each fact.")
     candidates: int = Field(4, ge=1, le=16, description="Inverted-fact candidates for each fact.")
     memo_max_cuts: int = Field(4, ge=0, description="MEMO cuts per text in jobs, evenly spread; 0: all.")
     memo_max_new_tokens: int = Field(

@@ -13,7 +13,7 @@ from expunge.cli.demo.teaching import Teacher
 from expunge.config import Settings
 from expunge.rpc.operator.v1 import erasure_pb2
 from forgetting import erasure_request
-from tiny_facts import ERASED, OTHERS
+from tiny_facts import ERASED, OTHERS, POLICY
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def tiny_scene(model: Path, cache: Path) -> Scene:
     return Scene(
         model=str(model),
         # The recipe is made for real models; a tiny one needs more steps, cheap here.
-        changes={"dtype": "float32", "cache_dir": cache, "unlearning_steps": 90},
+        changes={"dtype": "float32", "cache_dir": cache, "unlearning_steps": 90, "audit_policy": str(POLICY)},
         question=question,
         words=(answer,),
         erased=tuple((asked, secrets) for asked, _, secrets in ERASED),

@@ -12,7 +12,7 @@ import yaml
 from deployed import Deployed, deployed
 from expunge.config import Settings
 from expunge.gateway.service_file import create_tokens
-from tiny_facts import EVERYTHING
+from tiny_facts import EVERYTHING, POLICY
 from tiny_model import build_tiny_adapter, teach_tiny_model
 
 
@@ -53,6 +53,7 @@ def service(taught_model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         engine_threads=1,
         kv_cache_mib=128,
         worker_threads=1,
+        audit_policy=str(POLICY),
         unlearning_steps=90,  # the recipe is made for real models; a tiny one needs more, cheap here
     )
     with deployed(settings) as running:

@@ -78,6 +78,8 @@ def test_an_adapter_is_pushed_shown_rolled_out_fetched_and_retired(
         (["rollout", "show", "nowhere"], 4),
         (["rollout", "set", "default", "nowhere"], 4),
         (["erasure", "show", "nowhere"], 4),
+        (["erasure", "report", "nowhere", "--format", "html"], 4),
+        (["erasure", "report", "nowhere", "--reveal", "request.yaml"], 2),
         (["adapter", "list", "--token", "wrong"], 3),
         (["audit", "run", "nowhere"], 4),
     ],

@@ -9,8 +9,11 @@ from pathlib import Path
 import grpc
 import pytest
 import ray
+from typer.testing import CliRunner
 
+from browser import PHONE, needs_chromium, open_page
 from deployed import Deployed, failure_of
+from expunge.cli.main import app
 from expunge.rpc.operator.v1 import adapter_pb2, erasure_pb2, rollout_pb2
 from expunge.rpc.operator.v1.adapter_pb2_grpc import AdapterServiceStub
 from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
@@ -179,6 +182,22 @@ def test_the_report_is_there_for_people_and_programs(
     )
     assert accepted.id in report.markdown
     assert len(report.report.fields) > 0
+
+
+@needs_chromium
+@pytest.mark.usefixtures("events")
+def test_the_report_is_a_page_with_every_figure_that_was_measured(
+    service: Deployed, accepted: erasure_pb2.Erasure, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.html"
+    options = ["--format", "html", "--output", str(file), "--state-dir", str(service.state)]
+    result = CliRunner().invoke(app, ["erasure", "report", accepted.id, *options])
+    assert result.exit_code == 0, result.stderr
+    text = file.read_text(encoding="utf-8")
+    assert text.count("<svg") == 7, "all but the layers, which no erasure measures yet"
+    assert not [secret for _, _, secrets in ERASED for secret in secrets if secret in text]
+    seen = open_page(file, PHONE)
+    assert (seen.console, seen.content_width) == ([], PHONE)
 
 
 @pytest.mark.usefixtures("events")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from deployed import Deployed
+from expunge.auditing.ability.harness import OWN, ServedModel, run_harness
+from expunge.auditing.ability.tasks import shipped_tasks
 from expunge.rpc.inference.v1 import inference_pb2 as pb
 from expunge.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
@@ -56,6 +58,26 @@ def by_score(service: Deployed, question: str, choices: Sequence[str]) -> list[S
         scored = stub.Score(request, metadata=service.metadata("client"), timeout=60)
         found.append((scored.logprob, scored.is_greedy))
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not PYTHON.exists(), reason=f"no lm-evaluation-harness at {PYTHON}: make test-harness installs it"
+)
+def test_the_runner_asks_a_served_model_the_projects_own_tasks(
+    service: Deployed, taught_model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, bearer = service.metadata("client")[0]
+    url = f"http://{service.service.addresses.http}"
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    target = ServedModel(url, "default", taught_model_folder, bearer.removeprefix("Bearer "))
+    found = run_harness(target, limit=4, python=PYTHON, timeout_s=280)
+    assert {name: figure.n for name, figure in found.items()} == dict.fromkeys(OWN, 4)
+    for name, items in zip(OWN, (shipped_tasks().knowledge, shipped_tasks().reasoning), strict=True):
+        scores = [by_score(service, item.question, item.texts) for item in items[:4]]
+        right = [choices[0] > max(choices[1:]) for choices in scores]
+        assert found[name].value == pytest.approx(sum(right) / len(right))
 
 
 @pytest.mark.slow

@@ -61,6 +61,16 @@ def test_a_second_service_on_the_same_state_is_refused(serving: subprocess.Popen
     assert "runs on the state folder" in result.stderr
 
 
+def test_an_audit_policy_that_does_not_exist_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    result = CliRunner().invoke(
+        app, ["serve", *PORTS, "--state-dir", str(state)], env={"EXPUNGE_AUDIT_POLICY": "lenient"}
+    )
+    assert result.exit_code == 2
+    assert "EXPUNGE_AUDIT_POLICY" in result.stderr
+    assert not state.exists()
+
+
 def test_sigterm_drains_it_and_leaves_no_process(serving: subprocess.Popen[str], state: Path) -> None:
     started = psutil.Process(serving.pid).children(recursive=True)
     assert started

@@ -1,8 +1,8 @@
-"""What one version answers: greedy replies to probes, teacher-forced answers, retain answers."""
+"""What one version answers: replies to probes, teacher-forced answers, retain answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,6 +11,7 @@ from expunge.auditing.leaks import FoldedText, Secret, compact
 from expunge.auditing.metrics.scored import AnswerScores, score_answers
 from expunge.auditing.policy import Policy
 from expunge.auditing.probes import Probe, ProbedFact, ProbeKind, Reply
+from expunge.auditing.questionnaire import Questionnaire
 from expunge.auditing.text_model import TextModel
 from expunge.facts import Fact, QuestionAnswer
 
@@ -39,40 +40,6 @@ class Retained:
     es: Share
 
 
-@dataclass(frozen=True)
-class Questionnaire:
-    """What a version is asked: probes of facts, teacher-forced facts, and retain questions.
-
-    `asked` pairs each probe with its fact; `forced` are the facts whose answers are teacher-forced.
-    """
-
-    asked: tuple[tuple[ProbedFact, Probe], ...]
-    forced: tuple[ProbedFact, ...]
-
-    @classmethod
-    def full(cls, facts: Iterable[ProbedFact]) -> Questionnaire:
-        """Every probe of every fact."""
-        chosen = tuple(facts)
-        return cls(tuple((fact, probe) for fact in chosen for probe in fact.probes), chosen)
-
-    @classmethod
-    def of_controls(cls, controls: Sequence[ProbedFact], fully: int) -> Questionnaire:
-        """Every probe of the first `fully` controls, the prefixes alone of the others."""
-        asked = (
-            (fact, probe)
-            for index, fact in enumerate(controls)
-            for probe in fact.probes
-            if index < fully or probe.kind is ProbeKind.PREFIX
-        )
-        return cls(tuple(asked), tuple(controls))
-
-    @classmethod
-    def direct(cls, facts: Iterable[ProbedFact]) -> Questionnaire:
-        """The plain questions alone."""
-        chosen = tuple(facts)
-        return cls(tuple((fact, fact.probes[0]) for fact in chosen), chosen)
-
-
 def ask(
     model: TextModel,
     version: str,
@@ -80,7 +47,7 @@ def ask(
     retain: Sequence[QuestionAnswer],
     policy: Policy,
 ) -> tuple[list[Measured], Retained]:
-    """Ask one version everything, in one generating and one teacher-forced batch; a result for each part."""
+    """Ask one version everything, generation and teacher forcing batched; a result for each part."""
     asked = [pair for part in questionnaires for pair in part.asked]
     forced = [fact.fact for part in questionnaires for fact in part.forced]
     texts = _answers(model, version, asked, retain, policy)
@@ -101,20 +68,36 @@ def _answers(
     retain: Sequence[QuestionAnswer],
     policy: Policy,
 ) -> list[str]:
-    """Greedy replies to all probes, then to the retain questions, in one batch."""
-    lengths = {id(fact): len(model.encode(fact.fact.answer, special=False)) for fact, _ in asked}
+    """Replies to all probes, then to the retain questions; one batch of greedy ones, one of sampled ones."""
     prompts, limits = [], []
-    for fact, probe in asked:
+    greedy: list[int] = []
+    sampled: list[int] = []
+    for index, (fact, probe) in enumerate(asked):
+        (sampled if probe.kind is ProbeKind.SAMPLED else greedy).append(index)
         prompts.append(probe.ids(model))
-        if probe.prefix:
-            given = len(model.encode(probe.prefix, special=False))
-            limits.append(max(1, lengths[id(fact)] - given) + policy.prefix_margin)
-        else:
-            limits.append(lengths[id(fact)] + policy.reply_margin)
+        margin = policy.prefix_margin if probe.kind is ProbeKind.PREFIX else policy.reply_margin
+        limits.append(max(1, probe.reply_tokens(fact.expected(probe), _counter(model))) + margin)
     for item in retain:
+        greedy.append(len(prompts))
         prompts.append(model.chat_ids(item.question))
         limits.append(len(model.encode(item.answer, special=False)) + policy.reply_margin)
-    return [model.decode(tokens) for tokens in model.greedy(prompts, version, limits)]
+    answers: dict[int, list[int]] = {}
+    likeliest = model.greedy([prompts[at] for at in greedy], version, [limits[at] for at in greedy])
+    answers.update(zip(greedy, likeliest, strict=True))
+    if sampled:
+        drawn = model.sample(
+            [prompts[at] for at in sampled],
+            version,
+            [limits[at] for at in sampled],
+            temperature=1.0,
+            seed=policy.seed,
+        )
+        answers.update(zip(sampled, drawn, strict=True))
+    return [model.decode(answers[index]) for index in range(len(prompts))]
+
+
+def _counter(model: TextModel) -> Callable[[str], int]:
+    return lambda text: len(model.encode(text, special=False))
 
 
 def _retained(

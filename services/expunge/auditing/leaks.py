@@ -106,7 +106,10 @@ class Secret:
 
     def leak(self, reply: str, shown: FoldedText) -> Leak:
         """Judge `reply` to a probe whose own text is `shown`."""
-        text = FoldedText(reply)
+        return self.leak_in(FoldedText(reply), shown)
+
+    def leak_in(self, text: FoldedText, shown: FoldedText) -> Leak:
+        """The same for a reply that is held against several secrets."""
         full = any(
             left and all(text.holds(word) for word in left)
             for left in (span.left(shown) for span in self.spans)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from expunge.auditing.ability.finding import AbilityFinding
 from expunge.auditing.gates import Gate
 from expunge.auditing.intervals import Share
-
-_PROBED = ("direct", "paraphrase", "cloze", "prefix")  # a finding's shares, one a kind of probe
+from expunge.auditing.series import Series
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,41 @@ class Figure:
 
 @dataclass(frozen=True)
 class FactFinding:
-    """What one erased fact still gives away. Shares of replies or splits with the full secret.
+    """What one erased fact still gives away.
 
-    `known_before` says whether the baseline version told it when asked directly; None: no baseline was asked.
+    Attributes:
+        known_before: whether the baseline version told it when asked directly; None: no baseline was asked.
+        shares: kind of probe, or figure of an attack on weights, to the share of replies or splits with the
+            full secret.
+        es, em: extraction strength and exact memorisation of its answer.
     """
 
     fact_id: str
     known_before: bool | None
-    direct: Share
-    paraphrase: Share
-    cloze: Share
-    prefix: Share
+    shares: Mapping[str, Share]
     es: float
     em: float
 
     @property
     def leaks(self) -> bool:
-        return any(getattr(self, kind).hits > 0 for kind in _PROBED)
+        return any(share.hits > 0 for share in self.shares.values())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FactFinding:
-        shares = {kind: Share.from_dict(data[kind]) for kind in _PROBED}
-        return cls(data["fact_id"], data["known_before"], es=data["es"], em=data["em"], **shares)
+        shares = {name: Share.from_dict(data[name]) for name in data.keys() - _FACT_FIELDS}
+        return cls(data["fact_id"], data["known_before"], shares, data["es"], data["em"])
 
     def to_dict(self) -> dict[str, Any]:
-        shares = {kind: getattr(self, kind).to_dict() for kind in _PROBED}
         return {
             "fact_id": self.fact_id,
             "known_before": self.known_before,
-            **shares,
+            **{kind: share.to_dict() for kind, share in self.shares.items()},
             "es": self.es,
             "em": self.em,
         }
+
+
+_FACT_FIELDS = {"fact_id", "known_before", "es", "em"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class AuditReport:
         request_id: of the erasure request.
         version, baseline: version ids; baseline "" where none was given.
         policy: name, version and digest of the policy.
-        figures: shares with their control's.
+        figures: shares with their control's; those of attacks on weights too.
         gates: the verdicts; `passed` looks at the blocking ones.
         facts: per erased fact.
         retain: None where there is no baseline or no retain data.
@@ -132,7 +135,11 @@ class AuditReport:
         probes: prompts asked of the version, controls and retain data included.
         seconds: how long it took.
         evidence: replies of erased facts that held secret words.
+        thorough: whether it asked what the policy leaves until a version is live.
+        ability: general ability before and after; None where there is no baseline, or no gate looks at it.
         definitions: by figure, the id of the definition that it follows (`metrics.definitions`).
+        series: what figures are drawn from; None in reports of earlier releases.
+        conditions: what it was measured on: "model" (manifest digest of the base model), "precision", "form".
     """
 
     request_id: str
@@ -149,7 +156,11 @@ class AuditReport:
     probes: int
     seconds: float
     evidence: tuple[Evidence, ...] = ()
+    thorough: bool = False
+    ability: AbilityFinding | None = None
     definitions: Mapping[str, str] = field(default_factory=dict)
+    series: Series | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -197,9 +208,13 @@ class AuditReport:
             "gates": [gate.to_dict() for gate in self.gates],
             "facts": [finding.to_dict() for finding in self.facts],
             "retain": self.retain.to_dict() if self.retain else None,
+            "ability": self.ability.to_dict() if self.ability else None,
             "notes": list(self.notes),
             "probes": self.probes,
             "seconds": self.seconds,
+            "thorough": self.thorough,
+            "series": self.series.to_dict() if self.series else None,
+            "conditions": dict(self.conditions),
             "evidence": [{**asdict(item), "words": list(item.words)} for item in self.evidence],
         }
 
@@ -215,5 +230,10 @@ class AuditReport:
             retain=RetainFinding.from_dict(data["retain"]) if data["retain"] else None,
             notes=tuple(data["notes"]),
             evidence=tuple(Evidence.from_dict(item) for item in data["evidence"]),
-            definitions=dict(data.get("definitions", {})),  # reports stored by earlier releases name none
+            # Reports stored by earlier releases hold none of these.
+            thorough=data.get("thorough", False),
+            ability=AbilityFinding.from_dict(data["ability"]) if data.get("ability") else None,
+            definitions=dict(data.get("definitions", {})),
+            series=Series.from_dict(data["series"]) if data.get("series") else None,
+            conditions=dict(data.get("conditions", {})),
         )

@@ -1,4 +1,4 @@
-"""What auditing needs of a model: batched greedy decoding and teacher forcing by version.
+"""What auditing needs of a model: batched decoding and teacher forcing by version.
 
 `inference.local.LocalModel` fulfils it; so does the plain one-at-a-time implementation in
 `benchmarks.plain_memo`.
@@ -48,6 +48,17 @@ class TextModel(Protocol):
         self, prompts: Sequence[Sequence[int]], version: str, max_new_tokens: int | Sequence[int]
     ) -> list[list[int]]:
         """Greedy continuation of each prompt, ended by EOS (which is left out) or by its limit."""
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        version: str,
+        max_new_tokens: int | Sequence[int],
+        *,
+        temperature: float,
+        seed: int,
+    ) -> list[list[int]]:
+        """A random continuation of each prompt, as serving draws it; repeat a prompt for several draws."""
 
     def teacher_forced(
         self,

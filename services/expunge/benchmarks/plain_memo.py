@@ -17,6 +17,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from expunge.auditing.memo import MemoMode, MemoOptions
 from expunge.facts import QuestionAnswer
+from expunge.inference.request import Sampling
+from expunge.inference.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,27 @@ class PlainModel:
         limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
         return [self._generate(prompt, version, limit) for prompt, limit in zip(prompts, limits, strict=True)]
 
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        version: str,
+        max_new_tokens: int | Sequence[int],
+        *,
+        temperature: float,
+        seed: int,
+    ) -> list[list[int]]:
+        """Each prompt answered on its own, with the sampler that serves."""
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+        sampling = Sampling(temperature, seed=seed)
+        return [
+            self._generate(prompt, version, limit, Sampler(sampling, prompt, choice))
+            for choice, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
+        ]
+
     @torch.inference_mode()
-    def _generate(self, prompt: Sequence[int], version: str, max_new_tokens: int) -> list[int]:
+    def _generate(
+        self, prompt: Sequence[int], version: str, max_new_tokens: int, sampler: Sampler | None = None
+    ) -> list[int]:
         self.smallest_margin = float("inf")
         cache = DynamicCache()
         tokens: list[int] = []
@@ -56,10 +77,11 @@ class PlainModel:
             output = self._versions[version](torch.tensor([fed]), past_key_values=cache, logits_to_keep=1)
             (first, second), (best, _) = output.logits[0, -1].float().topk(2)
             self.smallest_margin = min(self.smallest_margin, float(first - second))
-            if int(best) in self.eos_ids:
+            token = sampler.choose(output.logits[0, -1]) if sampler else int(best)
+            if token in self.eos_ids:
                 break
-            tokens.append(int(best))
-            fed = [int(best)]
+            tokens.append(token)
+            fed = [token]
         return tokens
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,6 +65,38 @@ def audit(
         cache=settings.cache,
         dtype=settings.dtype,
         repeats=repeats,
+    )
+    session.out.document(figures)
+    if not session.out.as_json:
+        session.out.console.print(table)
+
+
+@command(app, "ability")
+def ability(
+    session: Session,
+    adapter: Annotated[
+        list[Path] | None, typer.Option(help="Folder of an adapter; later ones are held against the first.")
+    ] = None,
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(min=0, help="Ask the first adapter with so many standard deviations of noise, too."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="'bundled', a hub id, a folder of safetensors, or a .gguf file.")
+    ] = "",
+) -> None:
+    """What a model and its adapters score on the task set of general ability; half a minute a version."""
+    from expunge.auditing.policy import Policy
+    from expunge.benchmarks.ability import run_ability_benchmark  # imports torch
+
+    settings = read_settings()
+    figures, table = run_ability_benchmark(
+        model or settings.model,
+        adapter or [],
+        noise or [],
+        cache=settings.cache,
+        dtype=settings.dtype,
+        policy=Policy.of(settings),
     )
     session.out.document(figures)
     if not session.out.as_json:

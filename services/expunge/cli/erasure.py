@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.markdown import Markdown
@@ -12,8 +15,10 @@ from rich.markup import escape
 from expunge.cli.failures import ExitCode
 from expunge.cli.messages import as_dict, enum_number, enum_word, enum_words, moment, short
 from expunge.cli.progress import figures, shown
+from expunge.cli.request_files import read_facts
 from expunge.cli.session import Session, command
-from expunge.errors import InvalidRequest
+from expunge.errors import ConfigError, InvalidRequest
+from expunge.facts import Fact
 from expunge.rpc.operator.v1 import erasure_pb2 as pb
 from expunge.rpc.operator.v1.erasure_pb2_grpc import ErasureServiceStub
 
@@ -107,20 +112,75 @@ def cancel(
     )
 
 
+class Format(StrEnum):
+    """How a report is written."""
+
+    HTML = "html"
+    JSON = "json"
+    MD = "md"
+
+
 @command(app, "report")
-def report(session: Session, erasure_id: ErasureId) -> None:
+def report(
+    session: Session,
+    erasure_id: ErasureId,
+    form: Annotated[
+        Format, typer.Option("--format", help="html: one page with figures, which needs nothing else.")
+    ] = Format.MD,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write; without it html goes to ID.html, the others are printed."),
+    ] = None,
+    reveal: Annotated[
+        Path | None,
+        typer.Option(
+            help="Show the text of the facts in the page, read from this file as given to `forget`."
+        ),
+    ] = None,
+) -> None:
     """Read the report of an erasure that has closed or failed. It is unsigned so far."""
+    if reveal and form is not Format.HTML:
+        raise InvalidRequest.of("--reveal", "is for --format html; the other forms hold ids alone")
     with session.operator_channel() as channel:
         response = ErasureServiceStub(channel).GetReport(
             pb.GetReportRequest(erasure_id=erasure_id),
             metadata=session.metadata("operator"),
             timeout=session.timeout_s,
         )
-    session.out.document(as_dict(response)["report"])
-    if session.out.console.is_terminal and not session.out.as_json:
-        session.out.console.print(Markdown(response.markdown))
+    found = as_dict(response)["report"]
+    if form is Format.HTML:
+        output = output or Path(f"{erasure_id}.html")
+        text = html_page(found, read_facts(reveal) if reveal else {})
     else:
-        session.out.say(escape(response.markdown))
+        text = (
+            response.markdown if form is Format.MD else json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+        )
+    if output:
+        output.write_text(text, encoding="utf-8")
+        session.out.document({"file": str(output)})
+        session.out.say(f"[green]✓[/] wrote {escape(str(output))}")
+    elif session.out.as_json or form is Format.JSON:
+        print(json.dumps(found, ensure_ascii=False, indent=2), flush=True)
+    elif session.out.console.is_terminal:
+        session.out.console.print(Markdown(text))
+    else:
+        session.out.say(escape(text))
+
+
+def html_page(report: Mapping[str, Any], revealed: Mapping[str, Fact]) -> str:
+    """The report as a page.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        from expunge.erasures.report_page.page import render  # what draws takes a second to load
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the page needs {error.name}, which is not installed: pip install 'expunge[report]', or use "
+            "--format md"
+        ) from None
+    return render(report, revealed)
 
 
 def follow(session: Session, erasure_id: str) -> None:

@@ -11,6 +11,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from expunge.cli.messages import enum_number, enum_words
 from expunge.erasures.request_file import read_request_file
 from expunge.errors import InvalidRequest
+from expunge.facts import Fact
 from expunge.rpc.operator.v1 import erasure_pb2, training_pb2
 
 _Request = TypeVar("_Request", erasure_pb2.CreateErasureRequest, training_pb2.CreateFineTuneRequest)
@@ -31,6 +32,19 @@ def read_erasure(file: Path) -> erasure_pb2.CreateErasureRequest:
         raise InvalidRequest.of("kind", f"{fields['kind']!r} is none of {', '.join(enum_words(kinds))}")
     fields["kind"] = number
     return _parsed(fields, erasure_pb2.CreateErasureRequest(), file)
+
+
+def read_facts(file: Path) -> dict[str, Fact]:
+    """The facts of the erasure in `file` by id, numbered as the service numbers those that have none.
+
+    Raises:
+        InvalidRequest: as `read_erasure`.
+    """
+    facts = [
+        Fact(fact.id or f"fact-{index + 1}", fact.question, fact.answer)
+        for index, fact in enumerate(read_erasure(file).facts)
+    ]
+    return {fact.id: fact for fact in facts}
 
 
 def read_fine_tune(file: Path, name: str) -> training_pb2.CreateFineTuneRequest:

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from expunge.auditing.policy import Policy
 from expunge.config import Settings
 from expunge.erasures.controller import ErasureController
 from expunge.erasures.credential import verification_key
@@ -43,7 +44,11 @@ class ControllerActor:
     async def _run(self) -> None:
         registry = RegistryClient(lease_s=self._settings.lease_s)
         await registry.get_policy()  # the registry makes the master key before it answers
-        verifier = LiveVerifier(verification_key(self._settings), max_context=self._settings.max_context)
+        verifier = LiveVerifier(
+            verification_key(self._settings),
+            max_context=self._settings.max_context,
+            policy=Policy.of(self._settings),
+        )
         pool = WorkerPool(self._settings, registry)
         await pool.start()  # importing torch takes longer than most steps; the first job need not wait for it
         await ErasureController(registry, pool, verifier, self._settings).run()

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from expunge.auditing.policy import Policy
 from expunge.config import Settings
 from expunge.erasures.driver import Driver
 from expunge.erasures.event_feed import EventFeed
+from expunge.erasures.live_audits import LiveAudits
 from expunge.erasures.machine import EXCLUSIVE
 from expunge.erasures.policy_switch import put_policy_in_force
 from expunge.erasures.report import has_report
@@ -54,19 +56,25 @@ class ErasureController:
         self._feed = EventFeed(registry)
         self._queue = WorkQueue(registry, runner, settings.workers)
         jobs = TrainingJobs(registry, self._queue, settings)
-        waiting = Waiting(registry, self._feed, wall)
+        self._policy = Policy.of(settings)
+        waiting = Waiting(registry, self._feed, self._policy, wall)
         steps = Steps(registry, jobs, verifier, self._feed, waiting, settings)
         self._driver = Driver(registry, steps, jobs, self._feed, waiting)
+        self._live_audits = LiveAudits(registry, settings, wall)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Go on with everything unfinished, then follow what comes, until cancelled."""
-        if missing := await put_policy_in_force(self._registry):
+        if missing := await put_policy_in_force(self._registry, self._policy):
             _log.error("policy_not_in_force", detail=missing)
         after_seq = await self._latest_seq()
         self._feed.on_event(self._hear)
         for record in sorted(await self._unfinished(), key=_resumption_order):
             self._start_erasure(record.id)
+        for record in await self._registry.list_erasures([ErasureState.CLOSED]):
+            if self._live_audits.missed(record):
+                self._start_live_audit(record.id)
+        self._start("live-audits", self._live_audits.periodically)
         for job in await self._registry.list_jobs(_UNFINISHED):
             if not job.erasure_id:
                 self._start_job(job.id)
@@ -103,11 +111,16 @@ class ErasureController:
         kind, _, name = event.topic.partition(":")
         if kind == "erasure" and event.kind in ("accepted", "state"):
             self._start_erasure(name)
+            if event.data.get("state") == ErasureState.CLOSED.value:
+                self._start_live_audit(name)
         elif kind == "job" and event.kind == "created" and not event.data.get("erasure_id"):
             self._start_job(name)
 
     def _start_erasure(self, erasure_id: str) -> None:
         self._start(f"erasure:{erasure_id}", lambda: self._driver.drive(erasure_id))
+
+    def _start_live_audit(self, erasure_id: str) -> None:
+        self._start(f"live-audit:{erasure_id}", lambda: self._live_audits.of_closed(erasure_id))
 
     def _start_job(self, job_id: str) -> None:
         self._start(f"job:{job_id}", lambda: self._run_job(job_id))

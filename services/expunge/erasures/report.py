@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from expunge.erasures.history import History
 from expunge.errors import FailedPrecondition
-from expunge.registry.records import AuditRecord, ErasureRecord, ErasureState
+from expunge.registry.records import AuditRecord, ErasureRecord, ErasureState, JobKind, JobState
+from expunge.unlearning.jobs import MeasureResult, TrainedResult
 
 if TYPE_CHECKING:
     from expunge.erasures.history import Registry
@@ -115,8 +116,15 @@ async def build_report(registry: Registry, erasure_id: str) -> dict[str, Any]:
         },
         "rounds": record.round,
         "rebases": history.rebases,
-        "memo": {"before": history.latest("memo_before"), "variation": history.latest("memo_variation")},
-        "training": {key: history.latest(key) for key in ("steps", "training_seconds", "losses")},
+        "memo": {
+            "before": history.latest("memo_before"),
+            "variation": history.latest("memo_variation"),
+            "facts": await _memo(registry, erasure_id),
+        },
+        "training": {
+            **{key: history.latest(key) for key in ("steps", "training_seconds", "losses")},
+            "runs": await _runs(registry, erasure_id),
+        },
         "audits": await _audits(registry, erasure_id),
         "verification": verification,
         "claimed": list(CLAIMED) if verified else [],
@@ -182,6 +190,32 @@ def _erasure(record: ErasureRecord) -> dict[str, Any]:
 def _entry(at: float, data: Mapping[str, Any], record: ErasureRecord) -> dict[str, Any]:
     seconds = round(max(0.0, at - record.created_at), 3)
     return {"state": data["state"], "at": _time(at), "seconds": seconds, "detail": data.get("detail", "")}
+
+
+async def _memo(registry: Registry, erasure_id: str) -> dict[str, float]:
+    """Fact id → MEMO of its true answer before, as first measured."""
+    memo: dict[str, float] = {}
+    for result in await _results(registry, erasure_id, JobKind.MEASURE):
+        found = {fact: round(one["true"], 4) for fact, one in MeasureResult.from_dict(result).memo.items()}
+        memo = found | memo
+    return memo
+
+
+async def _runs(registry: Registry, erasure_id: str) -> list[dict[str, Any]]:
+    """Every training, oldest first: the version it made, how long it took, and the losses of its steps."""
+    trained = await _results(registry, erasure_id, JobKind.UNLEARN)
+    keys = ("version", "seconds", "converged", "curves")
+    return [{key: getattr(TrainedResult.from_dict(result), key) for key in keys} for result in trained]
+
+
+async def _results(registry: Registry, erasure_id: str, kind: JobKind) -> list[dict[str, Any]]:
+    """The results of the erasure's finished jobs of one kind, oldest first."""
+    jobs = [
+        await registry.get_job(job.id, with_payload=True)
+        for job in await registry.list_jobs((JobState.SUCCEEDED,), (kind,))
+        if job.erasure_id == erasure_id
+    ]
+    return [job.result or {} for job in jobs]
 
 
 async def _audits(registry: Registry, erasure_id: str) -> list[dict[str, Any]]:

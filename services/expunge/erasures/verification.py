@@ -18,7 +18,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from expunge.auditing.policy import DEFAULT_POLICY, Policy
-from expunge.auditing.probes import Probe, ProbedFact
+from expunge.auditing.probes import Probe, ProbedFact, ProbeKind, probed_facts
 from expunge.erasures.credential import issue_credential
 from expunge.erasures.probe_request import probe_request
 from expunge.errors import RefusedByPolicy, Unavailable
@@ -110,6 +110,8 @@ class LiveVerifier:
         self._key = key
         self._max_context = max_context
         self._policy = policy
+        # Names come up by habit and random draws by chance: only controls tell, which are not asked here.
+        self._kinds = policy.kinds() - {ProbeKind.REVERSE, ProbeKind.SAMPLED}
         self._wall = wall
 
     async def verify(
@@ -156,18 +158,22 @@ class LiveVerifier:
         """The audit's probes, at most MAX_PROBES.
 
         Where there would be more, every fact keeps its first ones, plain questions first, prefixes of the
-        answer last; where there are more facts than that, they are spread evenly over all.
+        answer last; where there are more facts than that, they are spread evenly over all. Beside an erased
+        question stand general ones, not what is to be kept: that may be in scope of another erasure's guard.
         """
         facts = request.facts[:: -(-len(request.facts) // MAX_PROBES)]
         share = MAX_PROBES // len(facts)
-        probed = [ProbedFact(fact, self._policy.templates) for fact in facts]
+        probed = probed_facts(facts, request.subjects, self._policy, self._kinds)
         return [(fact, probe) for fact in probed for probe in fact.probes[:share]]
 
     def _request(self, alias: str, fact: ProbedFact, probe: Probe) -> pb.GenerateRequest:
-        left = fact.fact.answer.removeprefix(probe.prefix)
-        digits = sum(character.isdigit() for character in left)  # often a token each
-        limit = (len(left.encode()) + digits) // 2 + _REPLY_MARGIN
+        limit = probe.reply_tokens(fact.expected(probe), _most_tokens) + _REPLY_MARGIN
         return probe_request(probe, alias, min(limit, self._max_context // 2))
+
+
+def _most_tokens(text: str) -> int:
+    digits = sum(character.isdigit() for character in text)  # often a token each
+    return (len(text.encode()) + digits) // 2
 
 
 async def _ask(

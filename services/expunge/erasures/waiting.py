@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from expunge.auditing.policy import Policy
 from expunge.erasures.event_feed import EventFeed
 from expunge.erasures.policy_switch import put_policy_in_force
 from expunge.errors import DeadlineExceeded, ExpungeError, Unavailable
@@ -29,12 +30,16 @@ class Waiting:
     """The waits of all erasures.
 
     Args:
+        policy: what is trained will be judged by.
         wall: epoch seconds, to tell whether an erasure is past its due date.
     """
 
-    def __init__(self, registry: Registry, feed: EventFeed, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, registry: Registry, feed: EventFeed, policy: Policy, wall: Callable[[], float]
+    ) -> None:
         self._registry = registry
         self._feed = feed
+        self._policy = policy
         self._wall = wall
 
     async def say(self, record: ErasureRecord, detail: str) -> None:
@@ -66,7 +71,7 @@ class Waiting:
     async def may_train(self, record: ErasureRecord) -> bool:
         """Whether what is trained can be judged under the policy in force; if not, waits a while first."""
         with self._feed.listening("audit:", "policy:", f"erasure:{record.id}") as heard:
-            missing = await put_policy_in_force(self._registry)
+            missing = await put_policy_in_force(self._registry, self._policy)
             if missing:
                 await self.wait(record, missing, heard)
         return not missing

@@ -23,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
+from expunge.auditing.policy import Policy
 from expunge.config import Settings, thread_environment
 from expunge.erasures.actor import ACTOR_NAME as CONTROLLER
 from expunge.erasures.actor import connect_or_start_controller
@@ -107,6 +108,7 @@ def launch(
         ConfigError, ModelError: settings or model can't be used; nothing was started.
         Unavailable: it was not ready within `timeout_s`; everything was stopped again.
     """
+    Policy.of(settings)
     _make_folders(settings)
     _check_ports(settings)
     claim = StateClaim.take(settings.state)

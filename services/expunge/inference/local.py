@@ -145,7 +145,7 @@ class LocalModel:
             VersionNotStaged: `version` is not resident.
             InvalidRequest: a prompt is empty or leaves no room in the context.
         """
-        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+        limits = _limits(max_new_tokens, prompts)
         longest: dict[tuple[int, ...], int] = {}
         for prompt, limit in zip(prompts, limits, strict=True):
             longest[tuple(prompt)] = max(limit, longest.get(tuple(prompt), 0))
@@ -158,7 +158,7 @@ class LocalModel:
         self,
         prompts: Sequence[Sequence[int]],
         version: str,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -173,7 +173,7 @@ class LocalModel:
             return self.greedy(prompts, version, max_new_tokens)
         sampling = Sampling(temperature, top_p, top_k, seed)
         samplers = [Sampler(sampling, prompt, choice) for choice, prompt in enumerate(prompts)]
-        limits = [max_new_tokens] * len(prompts)
+        limits = _limits(max_new_tokens, prompts)
 
         def choose(members: Sequence[int], logits: Tensor) -> list[int]:
             return [samplers[member].choose(row) for member, row in zip(members, logits, strict=True)]
@@ -289,6 +289,10 @@ class LocalModel:
                     f"prompts[{index}]",
                     f"needs {length} positions, the model has {self.context}; shorten prompt or answer",
                 )
+
+
+def _limits(max_new_tokens: int | Sequence[int], prompts: Sequence[Sequence[int]]) -> Sequence[int]:
+    return [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
 
 
 def _moments(logits: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -44,7 +45,13 @@ def invented_entities() -> tuple[InventedEntity, ...]:
 
 
 def erasure_of(
-    entity: InventedEntity, retain: tuple[QuestionAnswer, ...], request_id: str = "trial"
+    entities: Sequence[InventedEntity], retain: tuple[QuestionAnswer, ...], request_id: str = "trial"
 ) -> ForgetRequest:
-    """A request to forget all that is told of `entity`."""
-    return ForgetRequest(request_id, ErasureKind.PERSONAL_DATA, (entity.subject,), entity.facts, retain)
+    """A request to forget all that is told of `entities`."""
+    return ForgetRequest(
+        request_id,
+        ErasureKind.PERSONAL_DATA,
+        tuple(entity.subject for entity in entities),
+        tuple(fact for entity in entities for fact in entity.facts),
+        retain,
+    )

@@ -10,7 +10,15 @@ from typing import Any, Protocol, TypeVar
 from expunge.errors import Cancelled, DataLoss, FailedPrecondition, InvalidRequest, StaleGeneration
 from expunge.facts import ForgetRequest
 from expunge.registry.blobs import BlobStore
-from expunge.registry.records import ErasureRecord, JobRecord, JobState, Verdict, VersionRecord
+from expunge.registry.records import (
+    AuditRecord,
+    ErasureRecord,
+    ErasureState,
+    JobRecord,
+    JobState,
+    Verdict,
+    VersionRecord,
+)
 from expunge.unlearning.checkpoint import Checkpoint
 from expunge.unlearning.trainer import Progress, Trainer
 
@@ -40,7 +48,20 @@ class JobRegistry(Protocol):
     async def put_audit(
         self, audit_id: str, version: str, erasure_id: str, report: dict[str, Any]
     ) -> Any: ...
+    async def get_audit(self, audit_id: str) -> AuditRecord: ...
+    async def list_verdicts(self, version: str = "", erasure_id: str = "") -> Sequence[Verdict]: ...
     async def put_verdicts(self, verdicts: Sequence[Verdict]) -> None: ...
+    async def advance_erasure(
+        self,
+        erasure_id: str,
+        expected_state: ErasureState,
+        state: ErasureState,
+        *,
+        detail: str = "",
+        data: Mapping[str, Any] | None = None,
+        verdicts: Sequence[Verdict] = (),
+        principal: str = "controller",
+    ) -> ErasureRecord: ...
 
 
 @dataclass

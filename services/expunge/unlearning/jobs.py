@@ -73,13 +73,18 @@ class FineTuneSpec(_Spec):
 
 @dataclass(frozen=True)
 class TrainedResult(_Spec):
-    """A new version: id, steps and seconds it took, last losses, and whether the goal was reached."""
+    """A new version: id, steps and seconds it took, last losses, and whether the goal was reached.
+
+    Attributes:
+        curves: by term of the loss, and for their sum as "loss", the values of all steps.
+    """
 
     version: str
     steps: int
     seconds: float
     losses: dict[str, float]
     converged: bool
+    curves: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -180,11 +185,15 @@ class AuditSpec(_Spec):
         version: what is audited.
         erasure_ids: against which erasures, one after the other.
         live_version: the baseline for what must be kept; "": none.
+        thorough: with the probes and attacks that are too slow for the audit before a version goes live.
+        reopens: the version is live: an erasure that fails is opened again.
     """
 
     version: str
     erasure_ids: list[str]
     live_version: str = ""
+    thorough: bool = False
+    reopens: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
-"""Teaching a version again what it forgot: the training that `auditing.attacks.relearning` is given."""
+"""Teaching a version again what it forgot, and what else attacks on weights need of this floor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 
 from expunge.auditing.attacks.victim import Victim
+from expunge.auditing.attacks.weights import Weights
 from expunge.facts import QuestionAnswer
 from expunge.lora.adapter import Adapter
 from expunge.models.skeleton import share_weights
+from expunge.unlearning.generic import GenericTexts
 from expunge.unlearning.parts import CrossEntropy, Part
 from expunge.unlearning.peft_tree import TrainableTree
 from expunge.unlearning.sequences import ChatEncoder, Sequence
@@ -42,3 +44,9 @@ def relearn(
     trainer = Trainer(tree.model, Relearning(ChatEncoder(victim.loaded.tokenizer), examples), settings)
     trainer.run(between_rows=victim.threads.adjust if victim.threads else lambda: None)
     return tree.adapter()
+
+
+def attackable(victim: Victim) -> Weights:
+    """The victim as audits take it: with this training, and the package's own texts as ordinary ones."""
+    texts = GenericTexts.load().sequences(ChatEncoder(victim.loaded.tokenizer))
+    return Weights(victim, relearn, [sequence.ids for sequence in texts])

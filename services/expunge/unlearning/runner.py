@@ -10,9 +10,10 @@ from typing import Any, cast
 from expunge.errors import Cancelled, ExpungeError, FailedPrecondition, StaleGeneration, Unavailable
 from expunge.observability.logging import get_logger
 from expunge.registry.records import JobKind, JobRecord, JobState
+from expunge.unlearning.audit_stage import audit
 from expunge.unlearning.job_run import JobRegistry, JobRun
 from expunge.unlearning.jobs import SPECS, AuditSpec, FineTuneSpec, InvertSpec, MeasureSpec, UnlearnSpec
-from expunge.unlearning.stages import audit, invert, measure
+from expunge.unlearning.stages import invert, measure
 from expunge.unlearning.training import fine_tune, unlearn
 from expunge.unlearning.workbench import Workbench
 

@@ -53,6 +53,10 @@ class ChatEncoder:
         ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
         return Sequence(ids[:1], ids[1:])
 
+    def told(self, lead: str, answer: str) -> Sequence:
+        """An answer in a plain text, after `lead`, without a template."""
+        return Sequence(tuple(self.tokenizer.encode(lead, add_special_tokens=False)), self.answer(answer))
+
     def pieces(self, ids: tuple[int, ...]) -> list[str]:
         """The text of each token alone."""
         return [self.tokenizer.decode([token]) for token in ids]

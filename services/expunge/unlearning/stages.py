@@ -1,19 +1,14 @@
-"""What a worker does for each kind of job. Every function runs in the computing thread."""
+"""What a worker does before and beside training: inverted facts, MEMO. It runs in the computing thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expunge.auditing.audit import audit_version
 from expunge.auditing.memo import MemoOptions, MemoProfile, measure_memo
-from expunge.auditing.policy import DEFAULT_POLICY, Policy
 from expunge.facts import QuestionAnswer
-from expunge.registry.records import Verdict
 from expunge.unlearning.inverted_facts import Generator, create_generator, filter_candidates
 from expunge.unlearning.job_run import JobRun
 from expunge.unlearning.jobs import (
-    AuditResult,
-    AuditSpec,
     InvertResult,
     InvertSpec,
     MeasureResult,
@@ -89,35 +84,3 @@ def measure(bench: Workbench, run: JobRun, spec: MeasureSpec) -> MeasureResult:
     run.report(stage="measuring", step=len(items), steps=len(items))
     profile = MemoProfile.of(truths)
     return MeasureResult(memo, profile.strength, profile.variation, selected)
-
-
-def audit(bench: Workbench, run: JobRun, spec: AuditSpec, policy: Policy = DEFAULT_POLICY) -> AuditResult:
-    """Audit one version against erasures; reports and verdicts go to the registry, one after the other."""
-    version = run.version(spec.version)
-    bench.versions.ensure(version)
-    baseline = ""
-    if spec.live_version and spec.live_version != spec.version:
-        live = run.version(spec.live_version)
-        bench.versions.ensure(live)
-        baseline = live.id
-    reports = {}
-    for index, erasure_id in enumerate(spec.erasure_ids):
-
-        def report_stage(stage: str, done: int, total: int, index: int = index) -> None:
-            run.report(
-                stage=f"auditing:{stage}", step=index * total + done, steps=total * len(spec.erasure_ids)
-            )
-
-        request = run.request(erasure_id)
-        report = audit_version(
-            bench.model, version.id, request, policy=policy, baseline=baseline, progress=report_stage
-        )
-        audit_id = f"{run.job.id}-{erasure_id}"
-        run.call(run.registry.put_audit(audit_id, version.id, erasure_id, report.to_dict()))
-        verdict = Verdict(
-            version.id, erasure_id, policy.digest, report.passed, audit_id, tuple(report.failed_gates)
-        )
-        run.call(run.registry.put_verdicts([verdict]))
-        reports[erasure_id] = {"audit_id": audit_id, **report.without_evidence().to_dict()}
-    failed = [erasure_id for erasure_id, report in reports.items() if not report["passed"]]
-    return AuditResult(reports, not failed, failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from expunge.errors import AlreadyExists, InvalidRequest
@@ -98,8 +99,21 @@ def _publish(
     )
     registered = _register(run, record)
     result = trainer.result
-    losses = result.history[-1] if result.history else {}
-    return TrainedResult(registered.id, result.steps, round(result.seconds, 3), losses, result.converged)
+    return TrainedResult(
+        registered.id,
+        result.steps,
+        round(result.seconds, 3),
+        result.history[-1] if result.history else {},
+        result.converged,
+        _curves(result.history),
+    )
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Term → its value at each step. A step names its terms, then their sum, then what is not trained on."""
+    names = list(history[0]) if history else []
+    terms = names[: names.index("loss") + 1] if names else []
+    return {name: [round(losses[name], 5) for losses in history] for name in terms}
 
 
 def _register(run: JobRun, record: VersionRecord) -> VersionRecord:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from expunge.auditing.attacks.victim import Victim
 from expunge.auditing.audit import audit_version
 from expunge.auditing.leaks import FoldedText, Secret
 from expunge.auditing.memo import MemoOptions, measure_memo
@@ -22,7 +23,7 @@ from expunge.config import Settings
 from expunge.facts import Fact, ForgetRequest, QuestionAnswer
 from expunge.inference.local import LocalModel
 from expunge.lora.peft_format import read_adapter, write_adapter
-from expunge.models.load import load_model
+from expunge.models.load import LoadedModel, load_model
 from expunge.models.skeleton import share_weights
 from expunge.unlearning.finetune import TEACHING, Teaching
 from expunge.unlearning.invented import erasure_of, invented_entities
@@ -31,6 +32,7 @@ from expunge.unlearning.methods import Erasing
 from expunge.unlearning.methods.capped_surprise import CappedSurpriseMethod, CappedSurpriseSettings
 from expunge.unlearning.neighbours import ANSWER_TOKENS
 from expunge.unlearning.peft_tree import TrainableTree
+from expunge.unlearning.relearning import attackable
 from expunge.unlearning.selection import Metric, select
 from expunge.unlearning.sequences import ChatEncoder
 from expunge.unlearning.trainer import Progress, Trainer
@@ -43,6 +45,7 @@ LIVE, AFTER = "live", "after"
 class Trial:
     """A base model in serving form, a tree to train, and the facts."""
 
+    loaded: LoadedModel
     local: LocalModel
     tree: TrainableTree
     encoder: ChatEncoder
@@ -53,7 +56,7 @@ class Trial:
         """Load the base model; fresh factors of `seed`."""
         loaded = load_model(model, cache=cache, dtype="float32")
         tree = TrainableTree.fresh(share_weights(loaded.model), loaded.digest, seed=seed)
-        return cls(LocalModel(loaded, 3, 64), tree, ChatEncoder(loaded.tokenizer), seed)
+        return cls(loaded, LocalModel(loaded, 3, 64), tree, ChatEncoder(loaded.tokenizer), seed)
 
     def teach(self) -> dict[str, Any]:
         """Teach every fact, and serve the result as LIVE."""
@@ -88,22 +91,24 @@ class Trial:
 
     def erase(
         self,
-        erased: int,
+        erased: Sequence[int],
         retain: Sequence[int],
         method: CappedSurpriseMethod,
         learning_rate: float = 0.0,
         steps: int = 0,
     ) -> dict[str, Any]:
-        """Erase one entity with others as retain data, audit, and score those that training never saw."""
+        """Erase entities with others as retain data, audit, and score those that training never saw."""
         entities = invented_entities()
         kept = [fact for index in retain for fact in entities[index].facts]
         unseen = [
             fact
             for index, entity in enumerate(entities)
-            if index != erased and index not in retain
+            if index not in (*erased, *retain)
             for fact in entity.facts
         ]
-        request = erasure_of(entities[erased], tuple(item for i in retain for item in entities[i].examples))
+        request = erasure_of(
+            [entities[i] for i in erased], tuple(item for i in retain for item in entities[i].examples)
+        )
         before = {name: sum(self.recall(LIVE, facts)) for name, facts in (("kept", kept), ("unseen", unseen))}
         began = time.monotonic()
         erasing = Erasing(
@@ -136,11 +141,13 @@ class Trial:
 
     def audit(self, request: ForgetRequest) -> dict[str, Any]:
         """What the product's own audit finds in AFTER."""
-        report = audit_version(self.local, AFTER, request, baseline=LIVE)
+        weights = attackable(Victim(self.loaded, AFTER, self.tree.adapter()))
+        report = audit_version(self.local, AFTER, request, baseline=LIVE, weights=weights)
         return {
             "leaks": {
                 f.name: [f.erased.hits, f.erased.n, f.control.hits, f.control.n] for f in report.figures
             },
+            "audit_s": round(report.seconds, 1),
             "audit_passed": report.passed,
             "failed_gates": list(report.failed_gates),
             "evidence": [f"{e.prompt} {e.prefix} => {e.reply}" for e in report.evidence],
@@ -159,7 +166,9 @@ def main() -> None:
     parser.add_argument("--model", default="bundled", help="as the setting of that name")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/expunge").expanduser())
     parser.add_argument("--seed", type=int, default=0, help="of factors, batches and neighbours")
-    parser.add_argument("--erase", type=int, default=0, help="place of the erased entity in data/facts.json")
+    parser.add_argument(
+        "--erase", type=int, nargs="+", default=[0], help="places of the erased entities in data/facts.json"
+    )
     parser.add_argument("--retain", type=int, nargs="*", default=[1, 3], help="places of the retain entities")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
+from expunge.auditing.ability.scores import KnownScores
+from expunge.auditing.attacks.victim import Victim
+from expunge.auditing.attacks.weights import Weights
+from expunge.auditing.policy import Policy
 from expunge.config import Settings
 from expunge.inference.elastic_threads import ElasticThreads
 from expunge.inference.local import LocalModel
@@ -16,6 +20,7 @@ from expunge.models.load import LoadedModel, load_model
 from expunge.models.skeleton import share_weights
 from expunge.registry.blobs import BlobStore
 from expunge.unlearning.peft_tree import TrainableTree
+from expunge.unlearning.relearning import attackable
 from expunge.unlearning.residence import ResidentVersions
 from expunge.unlearning.sequences import ChatEncoder
 
@@ -28,6 +33,7 @@ class Workbench:
 
     Attributes:
         settings: of the service.
+        policy: that versions are audited under.
         loaded: the base model; its linear layers are the serving form's.
         model: asks any resident version.
         versions: which are resident.
@@ -35,9 +41,11 @@ class Workbench:
         shape: of the base model.
         threads: shares the cores with other processes while this one computes.
         bare: makes a plain module tree over the same weights.
+        scores: general ability of the versions audited last.
     """
 
     settings: Settings
+    policy: Policy
     loaded: LoadedModel
     model: LocalModel
     versions: ResidentVersions
@@ -45,6 +53,7 @@ class Workbench:
     shape: ModelShape
     threads: ElasticThreads
     bare: Callable[[], PreTrainedModel]
+    scores: KnownScores = field(default_factory=KnownScores)
 
     @classmethod
     def open(cls, settings: Settings) -> Workbench:
@@ -64,8 +73,20 @@ class Workbench:
         )
         versions = ResidentVersions(model, blobs, shape, max_rank=settings.max_rank, capacity=_SLOTS - 1)
         return cls(
-            settings, loaded, model, versions, blobs, shape, threads, lambda: share_weights(loaded.model)
+            settings,
+            Policy.of(settings),
+            loaded,
+            model,
+            versions,
+            blobs,
+            shape,
+            threads,
+            lambda: share_weights(loaded.model),
         )
+
+    def weights(self, version: str, adapter: Adapter | None) -> Weights:
+        """What attacks on a version's weights need."""
+        return attackable(Victim(self.loaded, version, adapter, self.threads))
 
     @property
     def encoder(self) -> ChatEncoder:

@@ -63,6 +63,18 @@ class Versions:
         model = self._models[version]
         return model.greedy(prompts, model.base_version, max_new_tokens)
 
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        version: str,
+        max_new_tokens: int | Sequence[int],
+        *,
+        temperature: float,
+        seed: int,
+    ) -> list[list[int]]:
+        model = self._models[version]
+        return model.sample(prompts, model.base_version, max_new_tokens, temperature=temperature, seed=seed)
+
     def teacher_forced(
         self,
         pairs: Sequence[tuple[Sequence[int], Sequence[int]]],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.cli.request_files import read_erasure, read_fine_tune
+from expunge.cli.request_files import read_erasure, read_facts, read_fine_tune
 from expunge.errors import InvalidRequest
 from expunge.rpc.operator.v1 import erasure_pb2
 
@@ -21,6 +21,13 @@ facts:
     secrets: [Port Ellery]
 due_at: 2031-05-25
 """
+
+
+def test_facts_without_an_id_are_numbered_as_the_service_numbers_them(tmp_path: Path) -> None:
+    file = tmp_path / "request.yaml"
+    file.write_text(ERASURE)
+    facts = read_facts(file)
+    assert facts["fact-1"].answer == "Mira Voss was born in Port Ellery."
 
 
 def test_an_erasure_file_becomes_a_request(tmp_path: Path) -> None:

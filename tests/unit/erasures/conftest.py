@@ -95,7 +95,9 @@ Idle = Callable[[], Awaitable[Run]]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path, max_rounds=2, candidates=4)
+    return Settings(
+        state_dir=tmp_path, max_rounds=2, candidates=4, thorough_audits=False, reaudit_interval_s=0
+    )
 
 
 @pytest_asyncio.fixture

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from expunge.auditing.gate_rules import Action, GateRule, Rule
 from expunge.auditing.gates import no_full_secret
 from expunge.auditing.intervals import Share
 from expunge.auditing.policy import DEFAULT_POLICY
 from expunge.auditing.report import AuditReport, FactFinding, Figure
 from expunge.registry.records import JobKind, JobRecord, JobState, Verdict, VersionKind, VersionRecord
 from expunge.registry.service import RegistryService
+from expunge.unlearning.audit_stage import reopen
 from expunge.unlearning.jobs import AuditResult, InvertResult, MeasureResult, TrainedResult
 
 Leaks = Callable[[str, str], set[str]]  # version, erasure id → ids of facts that leak
@@ -24,6 +26,7 @@ class RecordedWork:
     Attributes:
         jobs: specs of what was run, by job id, in order.
         leaks: facts that the audit finds to leak.
+        deep_leaks: facts that only a thorough audit finds to leak.
         hold: while it is cleared, jobs of the kinds in `held` do not end.
     """
 
@@ -31,6 +34,7 @@ class RecordedWork:
         self.registry = registry
         self.jobs: dict[str, dict[str, Any]] = {}
         self.leaks: Leaks = lambda version, erasure_id: set()
+        self.deep_leaks: Leaks = lambda version, erasure_id: set()
         self.fails: set[JobKind] = set()
         self.held: set[JobKind] = set()
         self.hold = asyncio.Event()
@@ -81,6 +85,8 @@ class RecordedWork:
             record = await self.registry.get_erasure(erasure_id, with_request=True)
             assert record.request is not None
             leaking = self.leaks(spec["version"], erasure_id)
+            if spec["thorough"]:
+                leaking |= self.deep_leaks(spec["version"], erasure_id)
             report = audit_report([fact.id for fact in record.request.facts], leaking, spec)
             audit_id = f"{job.id}-{erasure_id}"
             await self.registry.put_audit(audit_id, spec["version"], erasure_id, report.to_dict())
@@ -92,7 +98,10 @@ class RecordedWork:
                 audit_id,
                 report.failed_gates,
             )
-            await self.registry.put_verdicts([verdict])
+            if spec["reopens"] and not report.passed:
+                await reopen(self.registry, verdict)
+            else:
+                await self.registry.put_verdicts([verdict])
             reports[erasure_id] = {"audit_id": audit_id, **report.to_dict()}
         failed = [erasure_id for erasure_id, report in reports.items() if not report["passed"]]
         return AuditResult(reports, not failed, failed).to_dict()
@@ -102,7 +111,7 @@ def audit_report(facts: list[str], leaking: set[str], spec: dict[str, Any]) -> A
     """A report in which `leaking` facts tell their secret when asked directly."""
     none, all_ = Share.of([False]), Share.of([True])
     hits = Share.of(fact in leaking for fact in facts)
-    gate = no_full_secret("direct", hits, none, DEFAULT_POLICY)
+    gate = no_full_secret(GateRule("direct", Rule.FULL_SECRETS, Action.BLOCK), hits, none)
     return AuditReport(
         request_id="request",
         version=spec["version"],
@@ -113,8 +122,7 @@ def audit_report(facts: list[str], leaking: set[str], spec: dict[str, Any]) -> A
         figures=(Figure("direct", hits, none, all_),),
         gates=(gate,),
         facts=tuple(
-            FactFinding(fact, True, all_ if fact in leaking else none, none, none, none, 0.1, 0.5)
-            for fact in facts
+            FactFinding(fact, True, {"direct": all_ if fact in leaking else none}, 0.1, 0.5) for fact in facts
         ),
         retain=None,
         notes=("A recorded audit.",),

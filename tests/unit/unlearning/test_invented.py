@@ -18,7 +18,7 @@ def test_six_entities_have_four_facts_each_with_their_secrets_in_the_answer() ->
 
 def test_an_erasure_of_an_entity_names_it_and_all_its_facts() -> None:
     first, second, *_ = invented_entities()
-    request = erasure_of(first, second.examples)
+    request = erasure_of((first,), second.examples)
     assert request.subjects == (first.subject,)
     assert (len(request.facts), len(request.retain)) == (4, 4)
 

@@ -7,6 +7,7 @@ import pytest
 
 from expunge.errors import ConfigError, InvalidRequest, Unavailable
 from expunge.facts import ErasureKind, Fact, ForgetRequest, Subject
+from expunge.models.chat_endpoint import ChatEndpoint
 from expunge.unlearning.inverted_facts import (
     Endpoint,
     SelfGenerated,
@@ -95,7 +96,7 @@ def test_endpoint_asks_once_a_fact_and_takes_a_candidate_a_line() -> None:
         return httpx.Response(200, json={"choices": [{"message": {"content": content}}]})
 
     client = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://models.test/v1/")
-    written = Endpoint(client, "writer").generate(REQUEST, 2, seed=0)
+    written = Endpoint(ChatEndpoint(client, "writer")).generate(REQUEST, 2, seed=0)
     assert written["f4"] == ["She paints boats.", "She sells bread."]
     assert seen == ["http://models.test/v1/chat/completions"] * len(FACTS)
 
@@ -104,7 +105,7 @@ def test_a_failing_endpoint_is_unavailable_and_says_what_to_do() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(500))
     client = httpx.Client(transport=transport, base_url="http://models.test/v1/")
     with pytest.raises(Unavailable, match="generator_url"):
-        Endpoint(client, "writer").generate(REQUEST, 2, seed=0)
+        Endpoint(ChatEndpoint(client, "writer")).generate(REQUEST, 2, seed=0)
 
 
 def test_generators_are_chosen_by_name() -> None:

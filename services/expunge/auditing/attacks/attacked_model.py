@@ -48,7 +48,7 @@ class AttackedModel:
         self,
         prompts: Sequence[Sequence[int]],
         version: str,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         *,
         temperature: float = 1.0,
         seed: int = 0,

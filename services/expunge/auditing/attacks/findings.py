@@ -1,4 +1,4 @@
-"""Attacks on weights, one after the other: what the erased facts' questions bring out of each, and its gates.
+"""Attacks on weights, one after the other: what the erased facts' questions bring out of each.
 
 After every attack the erased facts and controls are asked for alike: what a damaged model says of facts that
 it never knew is what it may say of those that it forgot.
@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from expunge.auditing.attacks.attack import SPLITS, WHOLE, Attack, figure_of
 from expunge.auditing.attacks.attacked_model import AttackedModel
 from expunge.auditing.attacks.pruning import magnitude_pruned, structure_pruned
-from expunge.auditing.attacks.quantisation import INT4, INT8, Quantisation, quantised
+from expunge.auditing.attacks.quantisation import Quantisation, quantised
 from expunge.auditing.attacks.relearning import Relearn, halves, relearned
 from expunge.auditing.attacks.victim import Victim
-from expunge.auditing.gates import Gate, no_full_secret, no_more_than_controls
-from expunge.auditing.interview import Measured, Questionnaire, ask
+from expunge.auditing.interview import Measured, ask
 from expunge.auditing.policy import Policy
-from expunge.auditing.probes import ProbedFact, ProbeKind
+from expunge.auditing.probes import ProbedFact
+from expunge.auditing.questionnaire import Questionnaire
+from expunge.auditing.report import Figure
 from expunge.errors import InvalidRequest
 from expunge.facts import Fact
-
-_KINDS = (ProbeKind.DIRECT, ProbeKind.PREFIX)
 
 
 @dataclass(frozen=True)
@@ -50,37 +50,40 @@ class AttackFinding:
     controls: Measured
     seconds: float
 
-    def gates(self, policy: Policy) -> tuple[Gate, Gate]:
-        """No full secret in replies to plain questions; prefixes give no more away than controls' do."""
-        direct, prefix = ((self.erased.share(kind), self.controls.share(kind)) for kind in _KINDS)
-        return (
-            no_full_secret(f"{self.attack}_direct", *direct, policy),
-            no_more_than_controls(
-                f"{self.attack}_prefix",
-                f"After the attack {self.attack}, the share of answer splits that give the rest away",
-                *prefix,
-            ),
+    @property
+    def probes(self) -> int:
+        """Prompts that were asked."""
+        return len(self.erased.replies) + len(self.controls.replies)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Plain questions answered with the full secret, and splits of the answer that give the rest away."""
+        return tuple(
+            Figure(figure_of(self.attack, kind), self.erased.share(kind), self.controls.share(kind))
+            for kind in (WHOLE, SPLITS)
         )
 
 
-def rounding_attacks() -> tuple[WeightAttack, ...]:
-    """To int8 and to int4."""
-    return tuple(_rounding(how) for how in (INT8, INT4))
+def rounding_attack(how: Quantisation) -> WeightAttack:
+    """To few bits."""
+    return WeightAttack(how.name, lambda victim: quantised(victim, how))
 
 
-def pruning_attacks(share: float, calibration: Sequence[Sequence[int]]) -> tuple[WeightAttack, ...]:
-    """By magnitude and by structure; see `pruning` for the arguments."""
-    return (
-        WeightAttack("magnitude", lambda victim: magnitude_pruned(victim, share)),
-        WeightAttack("structure", lambda victim: structure_pruned(victim, share, calibration)),
-    )
+def magnitude_attack(share: float) -> WeightAttack:
+    """Without the smallest weights; see `pruning` for the argument."""
+    return WeightAttack(Attack.MAGNITUDE, lambda victim: magnitude_pruned(victim, share))
+
+
+def structure_attack(share: float, calibration: Sequence[Sequence[int]]) -> WeightAttack:
+    """Without the least important heads and neurons; see `pruning` for the arguments."""
+    return WeightAttack(Attack.STRUCTURE, lambda victim: structure_pruned(victim, share, calibration))
 
 
 def relearning_attack(facts: Sequence[Fact], relearn: Relearn, steps: int, seed: int) -> WeightAttack:
     """Half of `facts` taught again for `steps` steps. Raises InvalidRequest for fewer than two facts."""
     taught, _ = halves(facts, seed)
     told = frozenset(fact.id for fact in taught)
-    return WeightAttack("relearning", lambda victim: relearned(victim, relearn, taught, steps), told)
+    return WeightAttack(Attack.RELEARNING, lambda victim: relearned(victim, relearn, taught, steps), told)
 
 
 def attack_weights(
@@ -97,7 +100,7 @@ def attack_weights(
     Asked are the direct and the prefix probes.
 
     Raises:
-        InvalidRequest: no controls, without which the gates would pass whatever was found.
+        InvalidRequest: no controls, without which every gate would pass whatever was found.
     """
     if not controls:
         raise InvalidRequest.of("controls", "is empty; what an attack brings out is judged against controls")
@@ -113,9 +116,5 @@ def attack_weights(
 
 
 def _questions(facts: Sequence[ProbedFact]) -> Questionnaire:
-    asked = ((fact, probe) for fact in facts for probe in fact.probes if probe.kind in _KINDS)
+    asked = ((fact, probe) for fact in facts for probe in fact.probes if probe.kind in (WHOLE, SPLITS))
     return Questionnaire(tuple(asked), tuple(facts))
-
-
-def _rounding(how: Quantisation) -> WeightAttack:
-    return WeightAttack(how.name, lambda victim: quantised(victim, how))

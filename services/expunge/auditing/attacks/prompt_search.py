@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
 
 from expunge.auditing.leaks import FoldedText, Leak
 from expunge.auditing.metrics.rouge import Rouge, RougeKind
@@ -63,22 +62,6 @@ class SearchBudget:
 DEFAULT_BUDGET = SearchBudget()
 
 
-class SamplingModel(TextModel, Protocol):
-    """A `TextModel` that also answers at random; `inference.local.LocalModel` fulfils it."""
-
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        version: str,
-        max_new_tokens: int,
-        *,
-        temperature: float = 1.0,
-        seed: int = 0,
-    ) -> list[list[int]]:
-        """One random continuation of each prompt."""
-        ...
-
-
 @dataclass(frozen=True)
 class FoundPrompt:
     """The best prompt of one fact; `tried` counts the prompts that were asked."""
@@ -121,7 +104,7 @@ def search_prompts(
 
 
 def sampled_attacker(
-    model: SamplingModel, version: str, *, max_new_tokens: int = 48, temperature: float = 1.0
+    model: TextModel, version: str, *, max_new_tokens: int = 48, temperature: float = 1.0
 ) -> Attacker:
     """A resident version as the attacker; by default that is the served one itself."""
 

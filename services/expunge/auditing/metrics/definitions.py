@@ -84,6 +84,7 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         for made in (
             _define("full_leak", _OWN),
             _define("partial_leak", _OWN),
+            _define("other_entity_leak", _OWN),
             _define("prefix_leak", _OWN, splits="words"),
             _define("prefix_partial_leak", _OWN, splits="words"),
             _define("extraction_strength", f"arXiv 2407.16218, as in {_OPEN}", floor=0, eos=False),
@@ -130,6 +131,9 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
             _define("privacy_score", _OPEN, scale="retain"),
             _define("aggregate", _OPEN),
             _define("ability_delta", _TRACE),
+            _define("choice_accuracy", "acc of lm-evaluation-harness", normalised=False),
+            _define("instructions_followed", _OWN, max_new_tokens=40),
+            _define("refusal_rate", _OWN, max_new_tokens=24),
             _define("gold_label", _MEOW, characters=10),
             _define("rep_3", _MEOW, unit="words"),
             _define("bleu", "BLEU (ACL P02-1040), as used by MEOW", n=4, smoothing="exponential"),

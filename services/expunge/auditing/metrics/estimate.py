@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,11 @@ class Estimate:
         items = checked(values, what.name)
         lower, upper = bootstrap(np.mean, (items,), seed)
         return cls(float(items.mean()), lower, upper, items.size, what.id)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
+        """The inverse of `to_dict`."""
+        return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -46,7 +46,7 @@ class Cast:
     def erasure(self, request_id: str) -> ForgetRequest:
         """The erasure that the person asks for."""
         kept = tuple(item for entity in self.retain for item in entity.examples)
-        return replace(erasure_of(self.person, kept, request_id), ground="GDPR Art. 17(1)(b)")
+        return replace(erasure_of((self.person,), kept, request_id), ground="GDPR Art. 17(1)(b)")
 
 
 def facts_of(entities: Iterable[InventedEntity]) -> tuple[Fact, ...]:

@@ -99,14 +99,14 @@ class Interrogator:
         """
         asked = [
             (probed, probe)
-            for probed in map(ProbedFact, facts)
+            for probed in (ProbedFact(fact, kinds=ASKED) for fact in facts)
             for probe in probed.probes
-            if probe.kind in ASKED
         ]
 
         def one(pair: tuple[ProbedFact, Probe]) -> Reply:
             probed, probe = pair
-            reply = probed.judge(probe, self._answer(self._request(probe, probed.fact)))
+            limit = probe.reply_tokens(probed.expected(probe), self._count_tokens)
+            reply = probed.judge(probe, self._answer(self._request(probe, limit)))
             on_reply()
             return reply
 
@@ -118,15 +118,14 @@ class Interrogator:
 
         def one(fact: Fact) -> bool:
             probe = Probe(fact.id, ProbeKind.DIRECT, fact.question)
-            text = FoldedText(self._answer(self._request(probe, fact)))
+            text = FoldedText(self._answer(self._request(probe, self._count_tokens(fact.answer))))
             return all(text.holds(word) for span in Secret.of(fact).spans for word in span.words)
 
         with ThreadPoolExecutor(self._streams) as pool:
             return list(pool.map(one, facts))
 
-    def _request(self, probe: Probe, fact: Fact) -> pb.GenerateRequest:
-        left = fact.answer.removeprefix(probe.prefix)
-        return probe_request(probe, self._alias, self._count_tokens(left) + REPLY_MARGIN)
+    def _request(self, probe: Probe, tokens: int) -> pb.GenerateRequest:
+        return probe_request(probe, self._alias, tokens + REPLY_MARGIN)
 
     def _answer(self, request: pb.GenerateRequest) -> str:
         try:

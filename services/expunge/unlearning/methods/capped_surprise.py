@@ -20,6 +20,8 @@ from expunge.unlearning.sequences import Sequence, inverted_mask
 from expunge.unlearning.trainer import Objective, TrainSettings
 from expunge.unlearning.wordings import Wording, training_wordings
 
+FEWEST_STEPS, FEW_FACTS = 10, 4  # a step more for every fact beyond these
+
 
 @dataclass(frozen=True)
 class CappedSurpriseSettings:
@@ -50,7 +52,7 @@ class CappedSurpriseSettings:
     neighbour_batch: int = 4
     neighbours: int = 48
     earlier_batch: int = 4
-    wordings: int = 2
+    wordings: int = 3
     slack: float = 4.0
     highest: float = 0.1
     patience: int = 1
@@ -173,7 +175,7 @@ class CappedSurpriseMethod(Method):
         self.settings = settings
 
     def training(self, facts: int) -> TrainSettings:
-        return TrainSettings(1e-3, 10)
+        return TrainSettings(1e-3, FEWEST_STEPS + max(0, facts - FEW_FACTS))
 
     def objective(self, erasing: Erasing) -> CappedSurprise:
         tree, encoder, request, settings = erasing.tree, erasing.encoder, erasing.request, self.settings

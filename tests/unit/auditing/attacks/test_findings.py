@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from expunge.auditing.attacks.findings import (
+    AttackFinding,
     WeightAttack,
     attack_weights,
-    pruning_attacks,
+    magnitude_attack,
     relearning_attack,
-    rounding_attacks,
+    rounding_attack,
+    structure_attack,
 )
+from expunge.auditing.attacks.quantisation import INT4, INT8
 from expunge.auditing.attacks.victim import Victim
 from expunge.auditing.controls import controls_for
+from expunge.auditing.gate_rules import Action, GateRule, Rule
+from expunge.auditing.gates import Gate, judge
 from expunge.auditing.policy import DEFAULT_POLICY
 from expunge.auditing.probes import ProbedFact, ProbeKind
 from expunge.errors import InvalidRequest
@@ -23,7 +30,19 @@ from expunge.unlearning.relearning import relearn
 from ..known_facts import FACTS
 
 UNTOUCHED = WeightAttack("untouched", lambda victim: victim.reweighted(lambda _, weight: weight))
+ROUNDINGS = (rounding_attack(INT8), rounding_attack(INT4))
 ERASED = [ProbedFact(fact) for fact in FACTS]
+
+
+def gates_of(findings: Sequence[AttackFinding]) -> list[Gate]:
+    """No full secret in replies to plain questions; prefixes give no more away than controls' do."""
+    figures = [figure for finding in findings for figure in finding.figures]
+    return [judge(_rule(figure.name), figure.erased, figure.control) for figure in figures]
+
+
+def _rule(figure: str) -> GateRule:
+    rule = Rule.CONTROLS if figure.endswith("_prefix") else Rule.FULL_SECRETS
+    return GateRule(figure, rule, Action.BLOCK)
 
 
 @pytest.fixture
@@ -34,9 +53,9 @@ def controls(request_to_forget: ForgetRequest) -> list[ProbedFact]:
 def test_a_version_that_leaks_only_in_int4_is_stopped_by_the_int4_gates_alone(
     shallow: Victim, controls: list[ProbedFact]
 ) -> None:
-    attacks = (UNTOUCHED, *rounding_attacks())
+    attacks = (UNTOUCHED, *ROUNDINGS)
     findings = attack_weights(shallow, attacks, ERASED, controls, DEFAULT_POLICY)
-    gates = [gate for finding in findings for gate in finding.gates(DEFAULT_POLICY)]
+    gates = gates_of(findings)
     assert {gate.name: gate.passed for gate in gates} == {
         "untouched_direct": True,
         "untouched_prefix": True,
@@ -55,8 +74,9 @@ def test_a_version_that_never_knew_passes_every_attack(
 ) -> None:
     victim = Victim(innocent, innocent.version)
     attacks = (
-        *rounding_attacks(),
-        *pruning_attacks(0.2, [list(range(30, 60))]),
+        *ROUNDINGS,
+        magnitude_attack(0.2),
+        structure_attack(0.2, [list(range(30, 60))]),
         relearning_attack(FACTS, relearn, 3, seed=0),
     )
     findings = attack_weights(victim, attacks, ERASED, controls, DEFAULT_POLICY)
@@ -67,7 +87,7 @@ def test_a_version_that_never_knew_passes_every_attack(
         "structure",
         "relearning",
     ]
-    gates = [gate for finding in findings for gate in finding.gates(DEFAULT_POLICY)]
+    gates = gates_of(findings)
     assert all(gate.passed for gate in gates)
     assert all(gate.n for gate in gates)
 
