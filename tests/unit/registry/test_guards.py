@@ -44,7 +44,7 @@ def test_a_namesake_in_the_answer_does_not_guard_the_first_name() -> None:
 @pytest.mark.parametrize("entity", invented_entities(), ids=lambda entity: entity.subject.name)
 def test_everyone_else_is_answered_for(entity: InventedEntity, named: bool) -> None:
     facts = tuple(fact if named else replace(fact, secrets=()) for fact in entity.facts)
-    guarded = erasure_of(replace(entity, facts=facts), ())
+    guarded = erasure_of((replace(entity, facts=facts),), ())
     book = GuardBook([guard_of("e", guarded)])
     generic = GenericTexts.load()
     others = [other for other in invented_entities() if other.subject != entity.subject]
