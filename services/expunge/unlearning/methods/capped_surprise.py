@@ -20,7 +20,7 @@ from expunge.unlearning.sequences import Sequence, inverted_mask
 from expunge.unlearning.trainer import Objective, TrainSettings
 from expunge.unlearning.wordings import Wording, training_wordings
 
-FEWEST_STEPS, FEW_FACTS = 10, 4  # a step more for every fact beyond these
+FEWEST_STEPS, FEW_FACTS, MOST_STEPS = 10, 4, 30  # two steps more for every fact beyond these
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class CappedSurpriseMethod(Method):
         self.settings = settings
 
     def training(self, facts: int) -> TrainSettings:
-        return TrainSettings(1e-3, FEWEST_STEPS + max(0, facts - FEW_FACTS))
+        return TrainSettings(1e-3, min(MOST_STEPS, FEWEST_STEPS + 2 * max(0, facts - FEW_FACTS)))
 
     def objective(self, erasing: Erasing) -> CappedSurprise:
         tree, encoder, request, settings = erasing.tree, erasing.encoder, erasing.request, self.settings
